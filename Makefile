@@ -1,0 +1,91 @@
+# One verb each. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
+
+export UV_PYTHON_DOWNLOADS := never
+# As pip does: trust what the machine trusts, a company's own authority included.
+export UV_SYSTEM_CERTS := true
+# An interpreter of somebody else's environment must not lead out of this one.
+unexport VIRTUAL_ENV PYTHONHOME PYTHONPATH
+
+# An interpreter is found by running it: a shim on the PATH may stand for nothing.
+FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; do \
+	"$$python" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+	&& { echo "$$python"; exit 0; }; done; \
+	echo "no Python 3.11 or newer (with venv) on the PATH: install one, or say PYTHON=/path/to/python" >&2; exit 1
+
+# The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
+PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
+
+.PHONY: help setup install dev test check locks lint format lock fuzz bench clean
+
+help:  ## List the verbs
+	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+
+setup: $(VENV)/.done  ## Install everything, pinned, into .venv
+install: setup  ## The same
+
+$(VENV)/.done: pyproject.toml requirements-dev.lock
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { python=$$($(FIND_PYTHON)) \
+	&& echo "making $(VENV) with $$("$$python" -V)" && "$$python" -m venv --clear $(VENV); }
+	@awk '/^[^ #]/ { wanted = /^uv==/ } wanted && !/#/' requirements-dev.lock >$(VENV)/uv.lock
+	@{ $(PIP) install --require-hashes -r $(VENV)/uv.lock \
+	&& $(UV) pip sync -q --python $(BIN)/python --require-hashes requirements-dev.lock; } \
+	|| { echo "not with uv: once more, with pip" >&2; $(PIP) install --require-hashes -r requirements-dev.lock; }
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . \
+	|| $(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+dev: setup  ## Start everything in one process (ARGS="--port 9000")
+	@exec $(BIN)/taskflow dev $(ARGS)
+
+test: setup  ## Run the tests (ARGS="tests/core -k retry")
+	$(BIN)/pytest -q $(ARGS)
+
+check: setup  ## Lint, format, types, architecture, locks
+	@failed=; run() { echo "== $$*"; "$$@" || failed="$$failed\n  $$*"; }; \
+	run $(BIN)/ruff check --quiet .; \
+	run $(BIN)/ruff format --quiet --check .; \
+	run $(BIN)/mypy; \
+	run $(BIN)/lint-imports --no-cache; \
+	run $(MAKE) --no-print-directory locks; \
+	[ -z "$$failed" ] || { printf "failed:$$failed\n" >&2; exit 1; }
+
+# Compiled anew with the present pins preferred, a lock changes only where pyproject.toml asks for it.
+locks: setup
+	@for lock in requirements.lock requirements-dev.lock; do \
+	  ! grep -n '://' $$lock || { echo "$$lock records an address: run make lock" >&2; exit 1; }; \
+	  extra=; [ $$lock = requirements.lock ] || extra="--extra dev"; \
+	  cp $$lock $(VENV)/fresh.lock && $(COMPILE) $$extra pyproject.toml -o $(VENV)/fresh.lock || exit 1; \
+	  diff <($(call PINS,$$lock)) <($(call PINS,$(VENV)/fresh.lock)) \
+	  || { echo "$$lock does not fit pyproject.toml: run make lock" >&2; exit 1; }; done
+	@diff <($(call PINS,requirements.lock)) <($(call PINS,requirements-dev.lock)) | { ! grep '^<'; } \
+	|| { echo "the locks pin different versions of these: run make lock" >&2; exit 1; }
+
+lint: setup  ## Lint only
+	$(BIN)/ruff check .
+
+format: setup  ## Format, and mend what the linter can
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# The runtime lock starts from the dev lock: what is tested is what is run.
+lock: setup  ## Pin the newest versions that fit pyproject.toml
+	$(COMPILE) --upgrade --extra dev pyproject.toml -o requirements-dev.lock
+	cp requirements-dev.lock requirements.lock
+	$(COMPILE) pyproject.toml -o requirements.lock
+
+fuzz: setup  ## Fuzz the API for 60 s
+	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
+
+bench: setup  ## Measure the embedded mode beside a raw SQLite loop
+	$(BIN)/python -m bench.embedded
+
+clean:  ## Remove what was made here; the data of `make dev` stays
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks

@@ -1,0 +1,141 @@
+"""Claims: claim, draw, settle."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any, Final
+
+from taskflow.adapters.sql import move
+from taskflow.adapters.sql.database import Database, array
+from taskflow.adapters.sql.rows import claim_of, ticket_of
+from taskflow.adapters.sql.tables import to_micros
+from taskflow.core.job import Claim, LaneKey, Outcome, State
+from taskflow.core.lifecycle import Settlement
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, DEADLINE_SLACK_SECONDS
+from taskflow.ports.store import Settled
+
+MAY_RUN: Final = """
+state = 'queued' AND task IN (SELECT value FROM json_each(:tasks))
+AND (expires_at IS NULL OR expires_at > :now)
+AND queue NOT IN (SELECT name FROM queues WHERE paused)
+AND EXISTS (SELECT 1 FROM workers WHERE id = :worker AND state = 'alive')"""
+START: Final = f"""
+UPDATE jobs SET state = 'running', reason = NULL, worker_id = :worker, epoch = epoch + 1, attempt = attempt + 1,
+    started_at = :now, deadline_at = :now + CAST((timeout + {DEADLINE_SLACK_SECONDS}) * 1000000 AS INTEGER),
+    progress = NULL
+WHERE {MAY_RUN} AND id IN"""
+CLAIM: Final = f"""{START} (SELECT value FROM json_each(:ids)) AND crashes < {CRASHES_BEFORE_ISOLATION} RETURNING *"""
+DRAW: Final = f"""{START} (
+    SELECT id FROM jobs WHERE state = 'queued' AND queue = :queue AND lane = :lane AND queued_at < :before
+        AND {MAY_RUN} AND (crashes >= {CRASHES_BEFORE_ISOLATION}) = :isolated
+    ORDER BY queued_at, id LIMIT :limit)
+RETURNING *"""
+MINE: Final = """
+SELECT jobs.* FROM jobs JOIN json_each(:runs) AS asked ON jobs.id = asked.value ->> 0
+WHERE jobs.epoch = asked.value ->> 1 AND jobs.worker_id = asked.value ->> 2 AND jobs.state = 'running'"""
+CLOSED: Final = "SELECT worker, outcome FROM attempts WHERE job_id = ? AND epoch = ?"
+FAR: Final = 1 << 62
+
+
+class ClaimsPart:
+    """The part of the store that workers ask."""
+
+    _db: Database
+
+    async def claim(
+        self, worker: str, job_ids: Sequence[str], tasks: Sequence[str], *, now: datetime | None = None
+    ) -> list[Claim]:
+        """queued -> running for rows by id."""
+
+        def work(connection: sqlite3.Connection) -> list[Claim]:
+            values = {"worker": worker, "ids": array(job_ids), "tasks": array(tasks), "now": self._db.now(now)}
+            rows = {row["id"]: row for row in connection.execute(CLAIM, values).fetchall()}
+            return [claim_of(rows[job_id]) for job_id in job_ids if job_id in rows]
+
+        return await self._db.write(work)
+
+    async def draw(
+        self,
+        worker: str,
+        lanes: Sequence[LaneKey],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        queued_before: Mapping[LaneKey, datetime] | None = None,
+        isolated: bool = False,
+        now: datetime | None = None,
+    ) -> list[Claim]:
+        """queued -> running for the oldest rows of lanes."""
+
+        def work(connection: sqlite3.Connection) -> list[Claim]:
+            claims: list[Claim] = []
+            values: dict[str, Any] = {"worker": worker, "tasks": array(tasks), "now": self._db.now(now)}
+            for lane in lanes:
+                if len(claims) >= limit:
+                    break
+                before = FAR if queued_before is None else to_micros(queued_before.get(lane))
+                values |= {
+                    "queue": lane.queue,
+                    "lane": lane.lane,
+                    "limit": limit - len(claims),
+                    "isolated": isolated,
+                    "before": before,
+                }
+                rows = connection.execute(DRAW, values).fetchall()
+                rows.sort(key=lambda row: (row["queued_at"], row["id"]))
+                claims.extend(map(claim_of, rows))
+            return claims
+
+        # The probe is a read: an idle worker costs the disk nothing.
+        if not await self._db.read(lambda connection: _any_queued(connection, lanes)):
+            return []
+        return await self._db.write(work)
+
+    async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:
+        """End epochs by token."""
+        return await self._db.write(lambda connection: _settle(connection, settlements, self._db.now(now)))
+
+
+def _any_queued(connection: sqlite3.Connection, lanes: Sequence[LaneKey]) -> bool:
+    probe = "SELECT 1 FROM jobs WHERE state = 'queued' AND queue = ? AND lane = ? LIMIT 1"
+    return any(connection.execute(probe, (lane.queue, lane.lane)).fetchone() for lane in lanes)
+
+
+def _settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], now: int) -> list[Settled]:
+    runs = array([s.id, s.epoch, s.worker] for s in settlements)
+    mine = {(row["id"], row["epoch"]): row for row in connection.execute(MINE, {"runs": runs}).fetchall()}
+    rows: list[move.Row] = []
+    settled: list[Settled] = []
+    for settlement in settlements:
+        row = mine.pop((settlement.id, settlement.epoch), None)
+        if row is None:
+            settled.append(Settled(settlement.id, settlement.epoch, _already(connection, settlement)))
+            continue
+        values = move.ended(
+            dict(row),
+            settlement.state,
+            settlement.outcome,
+            now,
+            charged=settlement.charged,
+            reason=settlement.reason,
+            result=settlement.result,
+            error=settlement.error,
+            delay=settlement.delay,
+            progress=settlement.progress,
+        )
+        rows.append(values)
+        state = values["state"]
+        settled.append(
+            Settled(settlement.id, settlement.epoch, state, ticket_of(values) if state is State.QUEUED else None)
+        )
+    move.write(connection, rows)
+    return settled
+
+
+def _already(connection: sqlite3.Connection, settlement: Settlement) -> State | None:
+    """My own first try made it, or somebody else's token did."""
+    row = connection.execute(CLOSED, (settlement.id, settlement.epoch)).fetchone()
+    mine = row and row["worker"] == settlement.worker and Outcome(row["outcome"]) is settlement.outcome
+    return settlement.state if mine else None

@@ -1,0 +1,90 @@
+"""Out of running, out of the live table: the statements that every ending shares."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from taskflow.adapters.sql.database import array
+from taskflow.adapters.sql.rows import LIVE_COLUMNS, SHARED, error_text
+from taskflow.core.job import ErrorInfo, Outcome, State
+
+COLUMNS: Final = [*SHARED, "result"]
+FINISH: Final = f"INSERT INTO finished ({', '.join(COLUMNS)}) VALUES ({', '.join(':' + name for name in COLUMNS)})"
+DELETE: Final = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
+ATTEMPT: Final = """
+INSERT INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
+VALUES (:id, :epoch, :number, :started_at, :closed_at, :outcome, :attempt_error, :worker_id)"""
+BACK: Final = """
+UPDATE jobs SET state = :state, reason = :reason, attempt = :attempt, crashes = :crashes,
+    interruptions = :interruptions, snoozes = :snoozes, run_at = :run_at, queued_at = :queued_at, error = :error,
+    finished_at = :finished_at, deadline_at = NULL, worker_id = :worker_id
+WHERE id = :id"""
+CLOSE_WAITING: Final = f"""
+INSERT INTO finished ({LIVE_COLUMNS}, result)
+SELECT {", ".join({"state": "?2", "reason": "?3", "finished_at": "?4"}.get(name, name) for name in SHARED)}, NULL
+FROM jobs WHERE id IN (SELECT value FROM json_each(?1))"""
+
+Row = dict[str, Any]
+
+
+def ended(
+    row: Mapping[str, Any],
+    state: State,
+    outcome: Outcome,
+    now: int,
+    *,
+    charged: bool = True,
+    reason: str | None = None,
+    result: str | None = None,
+    error: ErrorInfo | None = None,
+    delay: float | None = None,
+    progress: str | None = None,
+) -> Row:
+    """What becomes of a running row: the values of its new row and of its attempt's record.
+
+    A wished cancel wins over every state that would go on.
+    """
+    if row["cancel_requested_at"] is not None and not state.terminal:
+        state, reason = State.CANCELLED, "cancelled"
+    values: Row = dict(row)
+    text = error_text(error)
+    values.update(
+        state=state,
+        reason=reason,
+        result=result,
+        error=text if state is not State.SUCCEEDED else None,
+        number=row["attempt"],
+        outcome=outcome,
+        attempt_error=text,
+        closed_at=now,
+        attempt=row["attempt"] - (not charged),
+        crashes=row["crashes"] + (outcome is Outcome.CRASHED),
+        interruptions=row["interruptions"] + (outcome in {Outcome.INTERRUPTED, Outcome.LOST}),
+        snoozes=row["snoozes"] + (outcome is Outcome.SNOOZED),
+        run_at=row["run_at"] if delay is None else now + round(delay * 1e6),
+        queued_at=now if state is State.QUEUED else None,
+        finished_at=now if state.terminal else None,
+        progress=row["progress"] if progress is None else progress,
+    )
+    return values
+
+
+def write(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    """Write endings: each closes its attempt; what is over leaves the live table."""
+    connection.executemany(ATTEMPT, rows)
+    over = [row for row in rows if row["state"].terminal and row["state"] is not State.FAILED]
+    if over:
+        connection.executemany(FINISH, over)
+        connection.execute(DELETE, (array(row["id"] for row in over),))
+    connection.executemany(BACK, [row for row in rows if not row["state"].terminal or row["state"] is State.FAILED])
+
+
+def close_waiting(
+    connection: sqlite3.Connection, job_ids: Sequence[str], state: State, reason: str | None, now: int
+) -> None:
+    """Move rows that do not run out of the live table."""
+    ids = array(job_ids)
+    connection.execute(CLOSE_WAITING, (ids, state, reason, now))
+    connection.execute(DELETE, (ids,))

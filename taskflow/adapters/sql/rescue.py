@@ -1,0 +1,66 @@
+"""Rescue: rows of the dead, rows past their deadline, rows that nobody can run."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from taskflow.adapters.sql import move
+from taskflow.adapters.sql.rows import ticket_of
+from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, INTERRUPTIONS_MAX
+
+RUNNING: Final = "SELECT * FROM jobs WHERE state = 'running'"
+KNOWN: Final = "SELECT mine.value FROM workers, json_each(workers.tasks) AS mine WHERE workers.state = 'alive'"
+PARK: Final = f"""
+UPDATE jobs SET state = 'waiting', reason = 'no_worker', queued_at = NULL
+WHERE id IN (SELECT id FROM jobs WHERE state = 'queued' AND task NOT IN ({KNOWN}) LIMIT ?) RETURNING id"""
+UNPARK: Final = f"""
+UPDATE jobs SET state = 'queued', reason = NULL, queued_at = ?
+WHERE state = 'waiting' AND reason = 'no_worker' AND task IN ({KNOWN})
+RETURNING id, queue, lane, runs_in, queued_at"""
+CRASHED: Final = ErrorInfo("WorkerDied", "the worker that ran this job died")
+LOST: Final = ErrorInfo("Lost", "the run was not settled by its deadline")
+
+
+@dataclass(slots=True)
+class Rescued:
+    """What a rescue wrote."""
+
+    tickets: list[Ticket] = field(default_factory=list)
+    changed: list[tuple[str, State]] = field(default_factory=list)
+
+
+def rescue(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], outcome: Outcome, now: int) -> Rescued:
+    """Close the open epochs of running rows that nobody runs; the attempt is given back."""
+    endings = []
+    for row in rows:
+        state, reason, error = _verdict(row, outcome)
+        endings.append(move.ended(dict(row), state, outcome, now, charged=False, reason=reason, error=error))
+    move.write(connection, endings)
+    return Rescued(
+        [ticket_of(row) for row in endings if row["state"] is State.QUEUED],
+        [(row["id"], row["state"]) for row in endings],
+    )
+
+
+def park(connection: sqlite3.Connection, limit: int) -> list[tuple[str, State]]:
+    """Queued rows whose task no live worker lists wait for one."""
+    return [(row["id"], State.WAITING) for row in connection.execute(PARK, (limit,)).fetchall()]
+
+
+def unpark(connection: sqlite3.Connection, now: int) -> list[Ticket]:
+    """Rows whose task has a worker again are queued again."""
+    return [ticket_of(row) for row in connection.execute(UNPARK, (now,)).fetchall()]
+
+
+def _verdict(row: sqlite3.Row, outcome: Outcome) -> tuple[State, str, ErrorInfo | None]:
+    if outcome is Outcome.CRASHED:
+        if row["crashes"] >= CRASHES_BEFORE_ISOLATION:
+            return State.FAILED, "poison", CRASHED
+        return State.QUEUED, "crashed", CRASHED
+    if row["interruptions"] >= INTERRUPTIONS_MAX:
+        return State.FAILED, "interrupted_too_often", None
+    return State.QUEUED, "interrupted", LOST if outcome is Outcome.LOST else None

@@ -1,0 +1,137 @@
+"""Upkeep: promote, sweep, retain."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from datetime import datetime
+from typing import Final
+
+from taskflow.adapters.sql.database import Database
+from taskflow.adapters.sql.move import close_waiting
+from taskflow.adapters.sql.rescue import RUNNING, park, rescue, unpark
+from taskflow.adapters.sql.rows import ticket_of
+from taskflow.adapters.sql.submit import delete_sides
+from taskflow.core.job import Outcome, State
+from taskflow.ports.store import Promoted, Swept
+
+PROMOTE: Final = """
+UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = ?1
+WHERE id IN (SELECT id FROM jobs WHERE state IN ('scheduled','retrying') AND run_at <= ?1 ORDER BY run_at LIMIT ?2)
+RETURNING id, queue, lane, runs_in, queued_at"""
+NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE state IN ('scheduled','retrying')"
+DUE: Final = "SELECT 1 FROM jobs WHERE state IN ('scheduled','retrying') AND run_at <= ? LIMIT 1"
+SILENT: Final = "UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ? RETURNING id"
+ORPHANS: Final = f"""
+{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')) ORDER BY id LIMIT ?"""
+LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY id LIMIT ?"
+OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY id LIMIT ?"
+EXPIRED: Final = """
+SELECT id FROM jobs WHERE expires_at <= ? AND state IN ('scheduled','waiting','queued','retrying') LIMIT ?"""
+SWEPT: Final = """
+INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, ?1, ?2)
+ON CONFLICT (id) DO UPDATE SET last_sweep_at = excluded.last_sweep_at, grace_until = excluded.grace_until"""
+OLD: Final = "DELETE FROM finished WHERE id IN (SELECT id FROM finished WHERE finished_at < ? LIMIT ?) RETURNING id"
+DAY: Final = 86_400_000_000
+
+
+class UpkeepPart:
+    """The part of the store that keeps house."""
+
+    _db: Database
+
+    async def promote(self, limit: int = 500, *, now: datetime | None = None) -> Promoted:
+        """Due rows become queued."""
+
+        def work(connection: sqlite3.Connection) -> Promoted:
+            rows = connection.execute(PROMOTE, (self._db.now(now), limit)).fetchall()
+            return Promoted([ticket_of(row) for row in rows], None, more=len(rows) == limit)
+
+        moment = self._db.now(now)
+        due, next_due = await self._db.read(
+            lambda connection: (
+                connection.execute(DUE, (moment,)).fetchone(),
+                connection.execute(NEXT_DUE).fetchone()[0],
+            )
+        )
+        if due:
+            return replace(await self._db.write(work), next_due=0.0)
+        return Promoted((), None if next_due is None else max(0.0, (next_due - moment) / 1e6))
+
+    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+        """Bring everything that stands wrong back in order."""
+        return await self._db.write(lambda connection: _sweep(connection, round(lease * 1e6), limit, self._db.now(now)))
+
+    async def adopt(self, *, now: datetime | None = None) -> Swept:
+        """The lock proves every other process dead."""
+
+        def work(connection: sqlite3.Connection) -> Swept:
+            moment = self._db.now(now)
+            dead = connection.execute("UPDATE workers SET state = 'dead' WHERE state = 'alive' RETURNING id").fetchall()
+            interrupted = rescue(
+                connection, connection.execute(LEFT_BEHIND, (-1,)).fetchall(), Outcome.INTERRUPTED, moment
+            )
+            crashed = rescue(connection, connection.execute(ORPHANS, (-1,)).fetchall(), Outcome.CRASHED, moment)
+            connection.execute(SWEPT, (moment, moment))
+            return Swept(
+                tickets=[*interrupted.tickets, *crashed.tickets],
+                dead_workers=[row["id"] for row in dead],
+                rescued=len(interrupted.changed) + len(crashed.changed),
+                changed=[*interrupted.changed, *crashed.changed],
+            )
+
+        return await self._db.write(work)
+
+    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> list[str]:
+        """Delete what is past its time."""
+
+        def work(connection: sqlite3.Connection) -> list[str]:
+            moment = self._db.now(now)
+            old = connection.execute(OLD, (moment - round(seconds * 1e6), limit)).fetchall()
+            connection.execute("DELETE FROM idempotency WHERE expires_at < ?", (moment,))
+            connection.execute("DELETE FROM workers WHERE state <> 'alive' AND heartbeat_at < ?", (moment - DAY,))
+            return delete_sides(connection, [row["id"] for row in old])
+
+        return await self._db.write(work)
+
+
+def _sweep(connection: sqlite3.Connection, lease: int, limit: int, now: int) -> Swept:
+    in_grace = _in_grace(connection, lease, now)
+    dead: list[str] = []
+    if not in_grace:
+        dead = [row["id"] for row in connection.execute(SILENT, (now - lease,)).fetchall()]
+    rescues = [
+        rescue(connection, connection.execute(LEFT_BEHIND, (limit,)).fetchall(), Outcome.INTERRUPTED, now),
+        rescue(connection, connection.execute(ORPHANS, (limit,)).fetchall(), Outcome.CRASHED, now),
+    ]
+    if not in_grace:
+        rescues.append(rescue(connection, connection.execute(OVERDUE, (now, limit)).fetchall(), Outcome.LOST, now))
+    expired = [row["id"] for row in connection.execute(EXPIRED, (now, limit)).fetchall()]
+    close_waiting(connection, expired, State.EXPIRED, "expired", now)
+    unparked = unpark(connection, now)
+    parked = park(connection, limit)
+    return Swept(
+        tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
+        dead_workers=dead,
+        rescued=sum(len(found.changed) for found in rescues),
+        expired=len(expired),
+        parked=len(parked),
+        unparked=len(unparked),
+        in_grace=in_grace,
+        changed=[
+            *(change for found in rescues for change in found.changed),
+            *parked,
+            *((job_id, State.EXPIRED) for job_id in expired),
+        ],
+    )
+
+
+def _in_grace(connection: sqlite3.Connection, lease: int, now: int) -> bool:
+    """One rule for database outages, absent sweepers, suspends and clock steps: whoever sweeps again after a gap gives
+    everybody a whole lease to be heard."""
+    row = connection.execute("SELECT last_sweep_at, grace_until FROM upkeep WHERE id = 1").fetchone()
+    grace = row["grace_until"] if row else now + lease
+    if row and not now - lease // 2 <= row["last_sweep_at"] <= now:
+        grace = now + lease
+    connection.execute(SWEPT, (now, grace))
+    return bool(now < grace)

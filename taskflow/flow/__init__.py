@@ -1,0 +1,1 @@
+"""One verb a file, in reading order: admit, submit, publish, consume, claim, draw, execute, settle."""

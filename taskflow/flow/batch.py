@@ -1,0 +1,109 @@
+"""Group commit with natural batching: what comes while a write is in flight shares the next one.
+
+A lone item waits for nobody. A batch that the store refuses is halved down to the guilty item, which fails alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, Generic, TypeVar
+
+from taskflow.core.errors import DataRejected, StoreUnavailable
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+ROWS: Final = 500
+BYTES: Final = 4 << 20
+IN_FLIGHT: Final = 2
+WAITING: Final = 20_000
+
+
+class Batcher(Generic[T, R]):
+    """Turns many `put`s into few `write`s.
+
+    Args:
+        write: stores a batch whole or not at all and answers in its order; raises `DataRejected` for bad rows.
+        weigh: bytes of an item, so that a batch ends at 4 MiB.
+        in_flight: writes at a time.
+        waiting: most items that wait; one more is refused with `StoreUnavailable`.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[Sequence[T]], Awaitable[Sequence[R]]],
+        *,
+        weigh: Callable[[T], int] = lambda _: 0,
+        rows: int = ROWS,
+        in_flight: int = IN_FLIGHT,
+        waiting: int = WAITING,
+    ) -> None:
+        self._write = write
+        self._weigh = weigh
+        self._rows = rows
+        self._in_flight = in_flight
+        self._cap = waiting
+        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._flying: set[asyncio.Task[None]] = set()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def put(self, item: T) -> asyncio.Future[R]:
+        """Queue an item. The future ends with what was written for it, or with the error that it alone, or its whole
+        batch, met. Cancelling the future never cancels the shared write."""
+        if len(self._waiting) >= self._cap:
+            raise StoreUnavailable(f"{self._cap} writes are waiting for the store; try again later")
+        future = asyncio.get_running_loop().create_future()
+        self._waiting.append((item, future))
+        if len(self._flying) < self._in_flight:
+            task = asyncio.get_running_loop().create_task(self._fly())
+            self._flying.add(task)
+            task.add_done_callback(self._flying.discard)
+        return future
+
+    async def _fly(self) -> None:
+        while self._waiting:
+            batch = self._take()
+            await self._commit(batch)
+
+    def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        weight = 0
+        while self._waiting and len(batch) < self._rows:
+            weight += self._weigh(self._waiting[0][0])
+            if batch and weight > BYTES:
+                break
+            batch.append(self._waiting.popleft())
+        return batch
+
+    async def _commit(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            written = await self._write([item for item, _ in batch])
+        except DataRejected as refused:
+            if len(batch) == 1:
+                _fail(batch, refused)
+                return
+            half = len(batch) // 2
+            await self._commit(batch[:half])
+            await self._commit(batch[half:])
+        except BaseException as error:
+            _fail(batch, error)
+            if not isinstance(error, Exception):
+                raise
+        else:
+            for (_, future), result in zip(batch, written, strict=True):
+                if not future.done():
+                    future.set_result(result)
+
+
+def _fail(batch: Sequence[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
+    for _, future in batch:
+        if future.done():
+            continue
+        if isinstance(error, asyncio.CancelledError):
+            future.cancel()
+        else:
+            future.set_exception(error)

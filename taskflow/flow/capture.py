@@ -1,0 +1,143 @@
+"""What a handler writes becomes lines of its own job: ctx.log, logging, structlog, print."""
+
+from __future__ import annotations
+
+import io
+import logging
+import sys
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from typing import Any, Final, TextIO
+
+import orjson
+
+from taskflow.core.limits import LOG_LINE_BYTES
+from taskflow.tasks import jsontext
+
+Emit = Callable[[str, str, Mapping[str, Any], str], None]
+"""(level, message, fields, source) of one line."""
+
+current: ContextVar[Emit | None] = ContextVar("taskflow_emit", default=None)
+"""Takes the lines of the run that this code belongs to."""
+
+_FIELD_CHARACTERS: Final = 8_000
+
+
+def line(epoch: int, level: str, message: str, fields: Mapping[str, Any], source: str) -> bytes:
+    """One line as NDJSON, 16 KiB at most; whatever cannot be kept is made visible instead of refused."""
+    room = LOG_LINE_BYTES - 512
+    record: dict[str, Any] = {
+        "ts": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
+        "epoch": epoch,
+        "level": level,
+        "message": _short(message, room),
+        "source": source,
+    }
+    if fields:
+        record["fields"] = {_short(str(key), 200): _field(value) for key, value in fields.items()}
+    text = orjson.dumps(record) + b"\n"
+    if len(text) > LOG_LINE_BYTES:
+        record.pop("fields", None)
+        record["message"] = _short(message, room // 6)
+        record["cut"] = True
+        text = orjson.dumps(record) + b"\n"
+    return text
+
+
+def install() -> None:
+    """Capture logging and the standard streams of this process; code outside of runs writes where it always did."""
+    root = logging.getLogger()
+    if not any(isinstance(handler, RunHandler) for handler in root.handlers):
+        root.addHandler(RunHandler())
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if not isinstance(stream, RunStream):
+            setattr(sys, name, RunStream(stream, name))
+
+
+class RunHandler(logging.Handler):
+    """Sends a handler's log records to its run."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep one record; never raises into the code that logs."""
+        emit = current.get()
+        if emit is None:
+            return
+        try:
+            message = record.getMessage()
+            if record.exc_info and record.exc_info[0]:
+                message += "\n" + logging.Formatter().formatException(record.exc_info)
+            emit(record.levelname.lower(), message, {}, record.name)
+        except Exception:
+            self.handleError(record)
+
+
+class RunStream(io.TextIOBase):
+    """A standard stream: inside of a run its lines are the run's, elsewhere it is what it was."""
+
+    def __init__(self, stream: TextIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._parts: ContextVar[str] = ContextVar(f"taskflow_{name}", default="")
+
+    def write(self, text: str) -> int:
+        """Write to the run, or through."""
+        emit = current.get()
+        if emit is None:
+            return self._stream.write(text)
+        *lines, rest = (self._parts.get() + text).split("\n")
+        for whole in lines:
+            emit("info" if self._name == "stdout" else "warning", whole, {}, self._name)
+        if len(rest) > LOG_LINE_BYTES:
+            emit("info", rest, {}, self._name)
+            rest = ""
+        self._parts.set(rest)
+        return len(text)
+
+    def flush(self) -> None:
+        """Flush what is not a run's."""
+        if current.get() is None:
+            self._stream.flush()
+
+    def isatty(self) -> bool:
+        """As the stream itself."""
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        """As the stream itself."""
+        return self._stream.fileno()
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """As the stream itself."""
+        return self._stream.encoding
+
+
+def flush_parts() -> None:
+    """End unfinished lines of the present run."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, RunStream) and stream._parts.get():  # noqa: SLF001 - its own module
+            stream.write("\n")
+
+
+def _short(text: str, most: int) -> str:
+    text = jsontext.escaped(text)
+    if len(text) <= most // 4 or len(text.encode()) <= most:
+        return text
+    return text.encode()[:most].decode("utf-8", "ignore") + "…"
+
+
+def _field(value: Any) -> Any:
+    try:
+        text = jsontext.dumps(value)
+    except Exception:
+        try:
+            return _short(repr(value), _FIELD_CHARACTERS)
+        except Exception as error:
+            return f"(cannot be shown: {type(error).__name__})"
+    return orjson.Fragment(text) if len(text) <= _FIELD_CHARACTERS else _short(text, _FIELD_CHARACTERS)

@@ -1,0 +1,99 @@
+"""Claim: as many buffered tickets as slots are free, in one statement, acked whatever it said."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from taskflow.core.job import Claim, RunsIn
+from taskflow.flow.intake import Intake
+from taskflow.flow.loops import Bell
+from taskflow.ports.store import Claims
+
+BATCH: Final = 500
+
+
+class Slots:
+    """How many runs of each kind may still start; a claim in flight holds the slots it may need.
+
+    Args:
+        free: slots of a kind that no run holds.
+    """
+
+    def __init__(self, free: Callable[[RunsIn], int]) -> None:
+        self._free = free
+        self._held: dict[RunsIn, int] = dict.fromkeys(RunsIn, 0)
+        self.open = True
+
+    def free(self, kind: RunsIn) -> int:
+        """Slots that a claim may use now."""
+        return max(0, self._free(kind) - self._held[kind]) if self.open else 0
+
+    def hold(self, kind: RunsIn, count: int) -> None:
+        """Keep slots for a claim in flight."""
+        self._held[kind] += count
+
+    def release(self, kind: RunsIn, count: int) -> None:
+        """The claim is answered."""
+        self._held[kind] -= count
+
+
+class Claimer:
+    """Turns tickets into runs.
+
+    Args:
+        worker: this worker's present id.
+        tasks: names of the tasks of a kind that this worker has.
+        start: begins a run.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        intake: Intake,
+        slots: Slots,
+        *,
+        worker: Callable[[], str],
+        tasks: Callable[[RunsIn], Sequence[str]],
+        start: Callable[[Claim], None],
+    ) -> None:
+        self._claims = claims
+        self._intake = intake
+        self._slots = slots
+        self._worker = worker
+        self._tasks = tasks
+        self._start = start
+        self.bell = Bell()
+        self.claimed = 0
+
+    async def once(self) -> float:
+        """Claim what can be claimed now.
+
+        Returns:
+            Seconds until the next look, unless the bell rings.
+        """
+        again = False
+        for kind in RunsIn:
+            count = min(BATCH, self._slots.free(kind), self._intake.waiting(kind))
+            if count:
+                await self._claim(kind, count)
+                again = True
+        if again:
+            return 0.0
+        await self._intake.forget_stale()
+        return 1.0
+
+    async def _claim(self, kind: RunsIn, count: int) -> None:
+        held = self._intake.take(kind, count)
+        self._slots.hold(kind, count)
+        try:
+            ids = list(dict.fromkeys(ticket.job_id for ticket, _ in held))
+            claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
+            self.claimed += len(claims)
+            for claim in claims:
+                self._start(claim)
+        finally:
+            self._slots.release(kind, count)
+            # Acked also where the claim failed: the row is still queued, and the draw finds it.
+            for _, parcel in held:
+                await parcel.used()

@@ -1,0 +1,97 @@
+"""Draw: a claim straight from the table, for rows whose tickets are lost. Cheap while nothing is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Final
+
+from taskflow.core.job import Claim, LaneKey, RunsIn
+from taskflow.flow.claim import BATCH, Slots
+from taskflow.flow.intake import Intake
+from taskflow.flow.loops import Bell
+from taskflow.ports.store import Claims
+
+IDLE: Final = 1.0
+BUSY: Final = 5.0
+BEHIND: Final = timedelta(seconds=10)
+"""Lanes are first in, first out: a row this much older than the newest ticket of its lane has lost its own."""
+
+
+class Drawer:
+    """Finds queued rows without tickets: an idle worker each 1 to 5 s, a busy one each 5 s behind the lanes' fronts.
+
+    Args:
+        lanes: the lanes this worker serves, in the order to draw from.
+        isolation_free: whether the slot for jobs that crashed their workers is free.
+    """
+
+    def __init__(
+        self,
+        claims: Claims,
+        intake: Intake,
+        slots: Slots,
+        *,
+        worker: Callable[[], str],
+        tasks: Callable[[RunsIn], Sequence[str]],
+        lanes: Callable[[], Sequence[LaneKey]],
+        isolation_free: Callable[[], bool],
+        start: Callable[[Claim], None],
+    ) -> None:
+        self._claims = claims
+        self._intake = intake
+        self._slots = slots
+        self._worker = worker
+        self._tasks = tasks
+        self._lanes = lanes
+        self._isolation_free = isolation_free
+        self._start = start
+        self._pause = IDLE
+        self.bell = Bell()
+        self.drawn = 0
+
+    async def once(self) -> float:
+        """Draw once for each kind of slot.
+
+        Returns:
+            Seconds until the next draw: none while it finds rows, doubling to 5 s while it does not.
+        """
+        if not self._slots.open:
+            return BUSY
+        found = 0
+        for kind in RunsIn:
+            if self._tasks(kind):
+                found += await self._draw(kind)
+        found += await self._draw_isolated()
+        self.drawn += found
+        self._pause = IDLE if found else min(BUSY, self._pause * 2)
+        return 0.0 if found else self._pause
+
+    async def _draw(self, kind: RunsIn) -> int:
+        count = min(BATCH, self._slots.free(kind))
+        if not count:
+            return 0
+        busy = self._intake.waiting(kind) > 0
+        lanes = self._lanes()
+        behind = {lane: front - BEHIND for lane, front in self._intake.fronts.items()} if busy else None
+        if behind is not None:
+            lanes = [lane for lane in lanes if lane in behind]
+        if not lanes:
+            return 0
+        self._slots.hold(kind, count)
+        try:
+            claims = await self._claims.draw(self._worker(), lanes, self._tasks(kind), count, queued_before=behind)
+            for claim in claims:
+                self._start(claim)
+            return len(claims)
+        finally:
+            self._slots.release(kind, count)
+
+    async def _draw_isolated(self) -> int:
+        tasks = [name for kind in RunsIn for name in self._tasks(kind)]
+        if not (tasks and self._isolation_free()):
+            return 0
+        claims = await self._claims.draw(self._worker(), self._lanes(), tasks, 1, isolated=True)
+        for claim in claims:
+            self._start(claim)
+        return len(claims)

@@ -1,0 +1,57 @@
+"""Publish: tickets go out behind the commit that made their rows queued. One that fails is forgotten."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from taskflow.core.errors import TaskFlowError
+from taskflow.core.job import Ticket
+from taskflow.flow.loops import Bell, Outage
+from taskflow.ports.broker import Broker
+
+WAITING: Final = 10_000
+BATCH: Final = 1_000
+DEADLINE: Final = 5.0
+
+
+class Publisher:
+    """Sends offered tickets in the background, bounded; the draw finds the rows of tickets that were not sent."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._waiting: deque[Ticket] = deque()
+        self._bell = Bell()
+        self._outage = Outage("broker (publish)")
+        self.forgotten = 0
+
+    def offer(self, tickets: Sequence[Ticket]) -> None:
+        """Take tickets of rows that are committed; never blocks, never fails."""
+        room = WAITING - len(self._waiting)
+        self._waiting.extend(tickets[:room])
+        self.forgotten += max(0, len(tickets) - room)
+        if tickets:
+            self._bell.ring()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the last publish was confirmed."""
+        return self._outage.failures == 0
+
+    async def run(self) -> None:
+        """Publish for ever."""
+        while True:
+            if not self._waiting:
+                await self._bell.wait(60)
+                continue
+            tickets = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            try:
+                async with asyncio.timeout(DEADLINE):
+                    await self._broker.publish(tickets)
+                self._outage.back()
+            except (TaskFlowError, TimeoutError) as error:
+                self.forgotten += len(tickets)
+                pause = self._outage.lost(error)
+                await asyncio.sleep(pause)

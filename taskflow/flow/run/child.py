@@ -1,0 +1,199 @@
+"""Child processes: for handlers that must be killable, and for jobs that crashed their workers."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import logging
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from typing import Any, Final
+
+from taskflow.core.errors import NotFound
+from taskflow.core.job import ErrorInfo, Outcome
+from taskflow.core.lifecycle import Ending
+from taskflow.flow.run import wire
+from taskflow.flow.run.run import Run
+from taskflow.flow.run.stop import StopReason
+from taskflow.tasks.ending import from_wire
+
+LAST_WORDS: Final = 2.0
+"""Seconds that a cancelled child gets to end by itself."""
+STREAM: Final = 1 << 20
+
+log = logging.getLogger("taskflow")
+
+
+class Children:
+    """A pool of children; idle ones are used again, killed ones are not.
+
+    Args:
+        modules: what a child imports to find the handlers.
+        lease: seconds that a child outlives the last accepted beat.
+    """
+
+    def __init__(self, modules: Sequence[str], lease: float) -> None:
+        self._modules = list(modules)
+        self._lease = lease
+        self._idle: list[_Child] = []
+        self._busy: set[_Child] = set()
+        self._running: set[asyncio.Task[None]] = set()
+
+    def start(self, run: Run) -> None:
+        """Run in a child, idle or new."""
+        task = asyncio.get_running_loop().create_task(self._run(run))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+
+    def beat_accepted(self, lease: float) -> None:
+        """Re-arm every child's dead man's switch."""
+        for child in self._busy:
+            child.tell({"kind": "beat", "lease": lease})
+
+    async def close(self) -> None:
+        """Kill every child."""
+        for child in (*self._idle, *self._busy):
+            child.kill()
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=5)
+        for child in self._idle:
+            await child.process.wait()
+
+    async def _run(self, run: Run) -> None:
+        child: _Child | None = None
+        try:
+            child = self._idle.pop() if self._idle and run.task.memory is None else await self._spawn()
+            self._busy.add(child)
+            run.stopping = lambda: child.stop(run)
+            ending = await child.run(run, self._lease)
+        except Exception as error:
+            log.exception("a child process could not run a job")
+            ending = Ending(outcome=Outcome.FAILED, error=ErrorInfo("ChildProcess", f"the child failed: {error!r}"))
+            if child is not None:
+                child.kill()
+        if child is not None:
+            self._busy.discard(child)
+            # A limit on memory cannot be taken back: such a child serves one run.
+            if child.usable and run.task.memory is None:
+                self._idle.append(child)
+            else:
+                child.kill()
+                await child.process.wait()
+        run.end(ending)
+
+    async def _spawn(self) -> _Child:
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "taskflow.flow.run.child_main",
+            str(os.getpid()),
+            *self._modules,
+            stdin=PIPE,
+            stdout=PIPE,
+            stderr=PIPE,
+            start_new_session=True,
+            limit=STREAM,
+        )
+        return _Child(process)
+
+
+class _Child:
+    def __init__(self, process: Process) -> None:
+        self.process = process
+        self.usable = True
+        self._current: Run | None = None
+        self._errors = asyncio.create_task(self._read_errors())
+
+    async def run(self, run: Run, lease: float) -> Ending:
+        self._current = run
+        if run.is_cancelled():
+            self.kill()
+        self.tell({"kind": "run", "claim": wire.claim_out(run.claim), "lease": lease})
+        stdout = self.process.stdout
+        assert stdout is not None
+        try:
+            while True:
+                size = int.from_bytes(await stdout.readexactly(wire.HEAD), "big")
+                message = wire.unpack(await stdout.readexactly(size))
+                if message["kind"] == "end":
+                    self._current = None
+                    return from_wire(message["ending"])
+                await self._hear(run, message)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            self.usable = False
+            status = await self.process.wait()
+            await asyncio.wait([self._errors], timeout=1)
+            return died(run, status)
+
+    def stop(self, run: Run) -> None:
+        if self._current is not run:
+            return
+        if run.reason is StopReason.CANCELLED:
+            self.tell({"kind": "cancel"})
+            asyncio.get_running_loop().call_later(LAST_WORDS, self._kill_if, run)
+        else:
+            self.kill()
+
+    def _kill_if(self, run: Run) -> None:
+        if self._current is run:
+            self.kill()
+
+    def kill(self) -> None:
+        self.usable = False
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
+    def tell(self, message: dict[str, Any]) -> None:
+        assert self.process.stdin is not None
+        with contextlib.suppress(ConnectionError, RuntimeError):
+            self.process.stdin.write(wire.pack(message))
+
+    async def _hear(self, run: Run, message: dict[str, Any]) -> None:
+        match message["kind"]:
+            case "line":
+                run.raw_line(message["line"].encode())
+            case "progress":
+                run.set_progress(message["fraction"], message["message"])
+            case "put" | "get":
+                try:
+                    if message["kind"] == "put":
+                        data = base64.b64decode(message["data"])
+                        await run.put_artifact(message["name"], data, message["content_type"])
+                        answer: dict[str, Any] = {"data": ""}
+                    else:
+                        answer = {"data": base64.b64encode(await run.get_artifact(message["name"])).decode()}
+                except Exception as error:
+                    answer = {"error": str(error), "missing": isinstance(error, NotFound)}
+                self.tell({"kind": "reply", "ask": message["ask"]} | answer)
+
+    async def _read_errors(self) -> None:
+        """What C code and dying interpreters write: lines of the run, else of the worker's own log."""
+        assert self.process.stderr is not None
+        while True:
+            try:
+                raw = await self.process.stderr.readline()
+            except ValueError:
+                continue  # a line longer than the buffer: dropped
+            if not raw:
+                return
+            text = raw.decode(errors="replace").rstrip("\n")
+            if self._current is not None:
+                self._current.emit_log("warning", text, {}, "stderr")
+            else:
+                log.info("child %d: %s", self.process.pid, text)
+
+
+def died(run: Run, status: int) -> Ending:
+    """The ending of a run whose child is gone: a crash where the job is suspected of crashing workers, else a failure."""
+    how = f"exited with status {status}"
+    if status < 0:
+        try:
+            how = f"was killed by {signal.Signals(-status).name} ({-status})"
+        except ValueError:
+            how = f"was killed by signal {-status}"
+    outcome = Outcome.CRASHED if run.claim.isolated else Outcome.FAILED
+    return Ending(outcome=outcome, error=ErrorInfo("ProcessDied", f"the child process {how}"))

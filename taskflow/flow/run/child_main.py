@@ -1,0 +1,182 @@
+"""The child's side: runs one handler at a time, and dies with its worker and with its worker's lease."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import ctypes
+import importlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
+from typing import Any, BinaryIO, Final
+
+from taskflow.core.errors import NotFound
+from taskflow.core.job import Claim
+from taskflow.flow import capture
+from taskflow.flow.run import wire
+from taskflow.flow.run.call import call_async, call_sync
+from taskflow.flow.run.loop import opened
+from taskflow.flow.run.run import context_of
+from taskflow.tasks.ending import to_wire
+from taskflow.tasks.registry import Registry
+
+PR_SET_PDEATHSIG: Final = 1
+CHECK: Final = 0.25
+
+
+class Parent:
+    """The pipes to the worker, used by any thread of the child."""
+
+    def __init__(self, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+        self._incoming = incoming
+        self._outgoing = outgoing
+        self._lock = threading.Lock()
+        self._replies: dict[int, Future[bytes]] = {}
+        self._count = 0
+        self._deadline: float | None = None
+        self.cancelled = threading.Event()
+        self.claims: asyncio.Queue[Claim] = asyncio.Queue()
+        self._loop = asyncio.get_running_loop()
+        threading.Thread(target=self._listen, daemon=True).start()
+        threading.Thread(target=self._watch, daemon=True).start()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Send one message."""
+        data = wire.pack(message)
+        with self._lock:
+            self._outgoing.write(data)
+            self._outgoing.flush()
+
+    def ask(self, message: dict[str, Any]) -> Future[bytes]:
+        """Send a question; the future ends with its answer."""
+        with self._lock:
+            self._count += 1
+            number = self._count
+        future = self._replies[number] = Future()
+        self.send(message | {"ask": number})
+        return future
+
+    def _listen(self) -> None:
+        while (message := wire.read(self._incoming)) is not None:
+            match message["kind"]:
+                case "run":
+                    self.cancelled.clear()
+                    self._deadline = _boot_seconds() + message["lease"]
+                    self._loop.call_soon_threadsafe(self.claims.put_nowait, wire.claim_in(message["claim"]))
+                case "cancel":
+                    self.cancelled.set()
+                case "beat":
+                    self._deadline = _boot_seconds() + message["lease"]
+                case "reply":
+                    future = self._replies.pop(message["ask"])
+                    if "error" in message:
+                        error = NotFound if message["missing"] else RuntimeError
+                        future.set_exception(error(message["error"]))
+                    else:
+                        future.set_result(base64.b64decode(message["data"]))
+        os.killpg(0, signal.SIGKILL)
+
+    def _watch(self) -> None:
+        """The dead man's switch: no beat was accepted for a lease, so somebody else may run this job now."""
+        while True:
+            time.sleep(CHECK)
+            if self._deadline is not None and _boot_seconds() > self._deadline:
+                os.killpg(0, signal.SIGKILL)
+
+
+class ChildEffects:
+    """A run's effects, sent to the worker."""
+
+    def __init__(self, parent: Parent, claim: Claim) -> None:
+        self._parent = parent
+        self._claim = claim
+
+    def emit_log(self, level: str, message: str, fields: Mapping[str, Any], source: str = "ctx.log") -> None:
+        """Send a line."""
+        line = capture.line(self._claim.epoch, level, message, fields, source)
+        self._parent.send({"kind": "line", "line": line.decode()})
+
+    def set_progress(self, fraction: float, message: str | None) -> None:
+        """Send progress."""
+        self._parent.send({"kind": "progress", "fraction": fraction, "message": message})
+
+    async def put_artifact(self, name: str, data: bytes, content_type: str) -> None:
+        """Send a file."""
+        await asyncio.wrap_future(self._put(name, data, content_type))
+
+    async def get_artifact(self, name: str) -> bytes:
+        """Ask for a file."""
+        return await asyncio.wrap_future(self._parent.ask({"kind": "get", "name": name}))
+
+    def put_artifact_sync(self, name: str, data: bytes, content_type: str) -> None:
+        """Send a file."""
+        self._put(name, data, content_type).result()
+
+    def get_artifact_sync(self, name: str) -> bytes:
+        """Ask for a file."""
+        return self._parent.ask({"kind": "get", "name": name}).result()
+
+    def is_cancelled(self) -> bool:
+        """Whether the worker wants this run to end."""
+        return self._parent.cancelled.is_set()
+
+    def _put(self, name: str, data: bytes, content_type: str) -> Future[bytes]:
+        text = base64.b64encode(data).decode()
+        return self._parent.ask({"kind": "put", "name": name, "content_type": content_type, "data": text})
+
+
+async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> None:
+    """Run what comes, one at a time, for ever."""
+    parent = Parent(incoming, outgoing)
+    async with opened(registry.lifespans) as resources:
+        while True:
+            claim = await parent.claims.get()
+            task = registry.get(claim.task)
+            effects = ChildEffects(parent, claim)
+            capture.current.set(effects.emit_log)
+            _limit_memory(task.memory)
+            context = context_of(claim, effects, resources)
+            if asyncio.iscoroutinefunction(task.function):
+                ending = await call_async(task, claim.payload, context)
+            else:
+                ending = call_sync(task, claim.payload, context)
+            capture.flush_parts()
+            capture.current.set(None)
+            parent.send({"kind": "end", "ending": to_wire(ending)})
+
+
+def main() -> None:
+    """`python -m taskflow.flow.run.child_main PARENT MODULE...`."""
+    parent, *modules = sys.argv[1:]
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != int(parent):
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # What C code prints must not land between the messages.
+    outgoing = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    capture.install()
+    registry = Registry.load(modules)
+    with contextlib.suppress(BrokenPipeError):
+        asyncio.run(serve(registry, sys.stdin.buffer, outgoing))
+
+
+def _limit_memory(limit: int | None) -> None:
+    if limit is not None:
+        resource = importlib.import_module("resource")
+        resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
+
+
+def _boot_seconds() -> float:
+    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+
+
+if __name__ == "__main__":
+    main()

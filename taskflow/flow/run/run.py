@@ -1,0 +1,119 @@
+"""One run: its claim, its context, whether it was asked to stop, and its one ending."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import orjson
+
+from taskflow.core.job import Claim, Outcome
+from taskflow.core.lifecycle import Ending
+from taskflow.flow.effects import RunEffects
+from taskflow.flow.run.stop import StopReason, stopped
+from taskflow.tasks.context import Context, JobInfo
+from taskflow.tasks.declare import Task
+
+
+class Run:
+    """The state of a run; `end` may be called from any thread, and only its first call counts.
+
+    Args:
+        main: the loop that claims and settles; files are written there.
+        finished: takes the run and its ending, from any thread.
+    """
+
+    __slots__ = ("_effects", "_finished", "claim", "ended", "main", "reason", "stopping", "task", "timer")
+
+    def __init__(
+        self,
+        claim: Claim,
+        task: Task[..., Any],
+        effects: RunEffects,
+        main: asyncio.AbstractEventLoop,
+        finished: Callable[[Run, Ending], None],
+    ) -> None:
+        self.claim = claim
+        self.task = task
+        self.main = main
+        self.reason: StopReason | None = None
+        self.ended = False
+        self.stopping: Callable[[], None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+        self._effects = effects
+        self._finished = finished
+
+    def end(self, ending: Ending) -> None:
+        """The run is over. What it was stopped for stands, unless it finished its work before it heard of a stop that
+        is no timeout."""
+        if self.ended:
+            return
+        self.ended = True
+        reason = self.reason
+        if reason is not None and (ending.outcome is not Outcome.SUCCEEDED or reason is StopReason.TIMEOUT):
+            ending = stopped(self.claim, reason)
+        self._finished(self, ending)
+
+    def context(self, resources: Mapping[str, Any]) -> Context:
+        """What the handler is given."""
+        return context_of(self.claim, self, resources)
+
+    def emit_log(self, level: str, message: str, fields: Mapping[str, Any], source: str = "ctx.log") -> None:
+        """Keep one line, unless the run is over."""
+        if not self.ended:
+            self._effects.log(self.claim, level, message, fields, source)
+
+    def raw_line(self, line: bytes) -> None:
+        """Keep a line made in a child process."""
+        self._effects.raw_line(self.claim, line)
+
+    def set_progress(self, fraction: float, message: str | None) -> None:
+        """Remember how far the run is."""
+        if not self.ended:
+            self._effects.progress(self.claim, fraction, message)
+
+    async def put_artifact(self, name: str, data: bytes, content_type: str) -> None:
+        """Keep a file, on the main loop."""
+        await self._on_main(partial(self._effects.put, self.claim, name, data, content_type))
+
+    async def get_artifact(self, name: str) -> bytes:
+        """Read a file, on the main loop."""
+        data: bytes = await self._on_main(partial(self._effects.get, self.claim, name))
+        return data
+
+    def put_artifact_sync(self, name: str, data: bytes, content_type: str) -> None:
+        """Keep a file, from a thread without a loop."""
+        put = self._effects.put(self.claim, name, data, content_type)
+        asyncio.run_coroutine_threadsafe(put, self.main).result()
+
+    def get_artifact_sync(self, name: str) -> bytes:
+        """Read a file, from a thread without a loop."""
+        return asyncio.run_coroutine_threadsafe(self._effects.get(self.claim, name), self.main).result()
+
+    def is_cancelled(self) -> bool:
+        """Whether somebody wants it to end."""
+        return self.reason is not None or self.ended
+
+    async def _on_main(self, work: Callable[[], Any]) -> Any:
+        if asyncio.get_running_loop() is self.main:
+            return await work()
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work(), self.main))
+
+
+def context_of(claim: Claim, effects: Any, resources: Mapping[str, Any]) -> Context:
+    """The context of a claim over whatever carries its effects."""
+    job = JobInfo(
+        id=claim.id,
+        task=claim.task,
+        queue=claim.queue,
+        priority=claim.priority,
+        run=claim.run,
+        tags=tuple(orjson.loads(claim.tags)),
+        metadata=orjson.loads(claim.metadata),
+        created_at=claim.created_at,
+    )
+    return Context(
+        job, attempt=claim.attempt, epoch=claim.epoch, worker=claim.worker, effects=effects, resources=resources
+    )

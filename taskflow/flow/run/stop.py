@@ -1,0 +1,33 @@
+"""Why a run is stopped from outside, and what that makes of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+from taskflow.core.job import Claim, ErrorInfo, Outcome
+from taskflow.core.lifecycle import Ending
+
+
+class StopReason(StrEnum):
+    """Who wants the run to end."""
+
+    TIMEOUT = "timeout"
+    CANCELLED = "cancelled"
+    SHUTDOWN = "shutdown"
+    LOST = "lost"
+
+
+_OUTCOMES = {
+    StopReason.TIMEOUT: Outcome.TIMEOUT,
+    StopReason.CANCELLED: Outcome.CANCELLED,
+    StopReason.SHUTDOWN: Outcome.INTERRUPTED,
+    StopReason.LOST: Outcome.LOST,
+}
+
+
+def stopped(claim: Claim, reason: StopReason) -> Ending:
+    """The ending of a run that was stopped, whatever its handler made of it."""
+    error = None
+    if reason is StopReason.TIMEOUT:
+        error = ErrorInfo("Timeout", f"the attempt took longer than its timeout of {claim.timeout:g} s")
+    return Ending(outcome=_OUTCOMES[reason], error=error)

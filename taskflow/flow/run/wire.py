@@ -1,0 +1,46 @@
+"""Messages between a worker and its child: length, then JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+from datetime import datetime
+from typing import Any, BinaryIO, Final
+
+import orjson
+
+from taskflow.core.job import Claim
+
+HEAD: Final = 4
+LONGEST: Final = 256 << 20
+_INSTANTS: Final = ("created_at", "started_at")
+
+
+def pack(message: dict[str, Any]) -> bytes:
+    """A message as bytes."""
+    body = orjson.dumps(message)
+    return len(body).to_bytes(HEAD, "big") + body
+
+
+def unpack(body: bytes) -> dict[str, Any]:
+    """The message of a body."""
+    message: dict[str, Any] = orjson.loads(body)
+    return message
+
+
+def read(stream: BinaryIO) -> dict[str, Any] | None:
+    """The next message, `None` at the end; blocks."""
+    head = stream.read(HEAD)
+    if len(head) < HEAD:
+        return None
+    body = stream.read(int.from_bytes(head, "big"))
+    return unpack(body)
+
+
+def claim_out(claim: Claim) -> dict[str, Any]:
+    """A claim as JSON values."""
+    return dataclasses.asdict(claim)
+
+
+def claim_in(values: dict[str, Any]) -> Claim:
+    """The claim of JSON values."""
+    return Claim(**(values | {name: datetime.fromisoformat(values[name]) for name in _INSTANTS}))

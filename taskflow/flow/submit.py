@@ -1,0 +1,47 @@
+"""Submit: a job becomes durable. The answer goes out after the commit; its ticket follows behind."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from taskflow.core.job import NewJob
+from taskflow.flow.batch import Batcher
+from taskflow.flow.publish import Publisher
+from taskflow.ports.store import Inserted, Jobs
+
+
+class Submitter:
+    """Stores admitted jobs by group commit and offers their tickets.
+
+    Keyed and keyless jobs are committed apart: a key may wait for another transaction's row, which must not hold up
+    those that wait for nobody.
+    """
+
+    def __init__(self, jobs: Jobs, publisher: Publisher) -> None:
+        self._jobs = jobs
+        self._publisher = publisher
+        self._keyless = Batcher(self._write, weigh=_weight)
+        self._keyed = Batcher(self._write, weigh=_weight, in_flight=1)
+
+    async def submit(self, job: NewJob) -> Inserted:
+        """Store one job.
+
+        Raises:
+            DataRejected: the store refuses a value of this job for good.
+            StoreUnavailable: it is not known to be stored.
+        """
+        return await (self._keyed if job.idempotency else self._keyless).put(job)
+
+    async def submit_many(self, jobs: Sequence[NewJob]) -> list[Inserted | BaseException]:
+        """Store many; each answers for itself, in order."""
+        return await asyncio.gather(*(self.submit(job) for job in jobs), return_exceptions=True)
+
+    async def _write(self, jobs: Sequence[NewJob]) -> Sequence[Inserted]:
+        stored = await self._jobs.insert(jobs)
+        self._publisher.offer([row.ticket for row in stored if row.ticket])
+        return stored
+
+
+def _weight(job: NewJob) -> int:
+    return len(job.payload) + len(job.metadata)

@@ -1,0 +1,80 @@
+"""Upkeep: recovery as standing conditions over the database. Any replica may run it at any time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final
+
+from taskflow.core.job import State
+from taskflow.flow.publish import Publisher
+from taskflow.ports.artifacts import Artifacts
+from taskflow.ports.events import Events
+from taskflow.ports.store import Upkeep
+
+LONGEST_SLEEP: Final = 2.0
+RETAIN_PERIOD: Final = 60.0
+BATCH: Final = 500
+
+log = logging.getLogger("taskflow")
+
+
+class Promoter:
+    """Due rows become queued; sleeps until the next one is due, 2 s at most."""
+
+    def __init__(self, upkeep: Upkeep, publisher: Publisher) -> None:
+        self._upkeep = upkeep
+        self._publisher = publisher
+
+    async def once(self) -> float:
+        """Promote one batch; returns seconds until the next."""
+        promoted = await self._upkeep.promote(BATCH)
+        self._publisher.offer(promoted.tickets)
+        if promoted.more:
+            return 0.0
+        return LONGEST_SLEEP if promoted.next_due is None else min(LONGEST_SLEEP, max(0.005, promoted.next_due))
+
+
+class Sweeper:
+    """Silent workers are declared dead and what they ran is rescued; the expired expire; the unrunnable wait."""
+
+    def __init__(self, upkeep: Upkeep, publisher: Publisher, events: Events, *, lease: float, period: float) -> None:
+        self._upkeep = upkeep
+        self._publisher = publisher
+        self._events = events
+        self._lease = lease
+        self._period = period
+
+    async def once(self) -> float:
+        """Sweep once; returns seconds until the next."""
+        swept = await self._upkeep.sweep(self._lease, limit=BATCH)
+        self._publisher.offer(swept.tickets)
+        for worker in swept.dead_workers:
+            log.warning("worker %s was silent for its lease and is declared dead", worker)
+        if swept.rescued:
+            log.warning("rescued %d runs", swept.rescued)
+        await tell(self._events, swept.changed)
+        full = BATCH in (swept.rescued, swept.expired, swept.parked, swept.unparked)
+        return 0.0 if full else self._period
+
+
+class Retainer:
+    """Finished jobs are deleted after their time, in batches, and their objects after them."""
+
+    def __init__(self, upkeep: Upkeep, artifacts: Artifacts, *, keep: float) -> None:
+        self._upkeep = upkeep
+        self._artifacts = artifacts
+        self._keep = keep
+
+    async def once(self) -> float:
+        """Delete one batch; returns seconds until the next."""
+        objects = await self._upkeep.retain(self._keep, limit=BATCH)
+        if objects:
+            await self._artifacts.delete(*objects)
+        return 1.0 if objects else RETAIN_PERIOD
+
+
+async def tell(events: Events, changed: Sequence[tuple[str, State]]) -> None:
+    """Publish what changed to whoever waits for it."""
+    for job_id, state in changed:
+        await events.publish(f"job:{job_id}", state.encode())

@@ -1,0 +1,56 @@
+"""Objects: log segments and the files that handlers keep."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """Key and size in bytes of a stored object."""
+
+    key: str
+    size: int
+
+
+class Artifacts(Protocol):
+    """An object store. Keys are made by TaskFlow: `/`-separated, never from user text alone."""
+
+    async def put(self, key: str, data: bytes) -> ObjectInfo:
+        """Store bytes whole or not at all, replacing what was there.
+
+        Raises:
+            ArtifactsUnavailable: the store does not take it now.
+        """
+        ...
+
+    async def read(self, key: str, offset: int = 0, length: int | None = None) -> bytes:
+        """Bytes of an object, or of a range of it.
+
+        Raises:
+            NotFound: no such object.
+            ArtifactsUnavailable: the store does not answer.
+        """
+        ...
+
+    def open(self, key: str) -> AsyncIterator[bytes]:
+        """The object in chunks; raises as `read` does, on the first step."""
+        ...
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        """Key and size, or `None` where there is no such object."""
+        ...
+
+    async def delete(self, *keys: str) -> None:
+        """Delete; a missing object is no error."""
+        ...
+
+    async def sign(self, key: str, seconds: float) -> str | None:
+        """A URL that reads the object for a while, or `None` where the store cannot make one."""
+        ...
+
+    async def ping(self) -> None:
+        """Raise `ArtifactsUnavailable` if the store does not answer."""
+        ...

@@ -1,0 +1,75 @@
+"""The broker: a fast, lossy way to say "this job may run". Tickets may be lost or doubled; the table is the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Protocol
+
+from taskflow.core.job import LaneKey, Ticket
+
+
+class Delivery(Protocol):
+    """One or more tickets that share a message."""
+
+    @property
+    def tickets(self) -> Sequence[Ticket]:
+        """The tickets in it, all of one lane."""
+        ...
+
+    async def ack(self) -> None:
+        """Tell the broker to forget the message. Never raises: on a dead link there is nothing left to forget."""
+        ...
+
+
+class Consumption(Protocol):
+    """A running subscription; ends with its context."""
+
+    async def follow(self, lanes: Iterable[LaneKey]) -> None:
+        """Consume exactly these lanes from now on (paused ones drop out)."""
+        ...
+
+    @property
+    def live(self) -> bool:
+        """Whether the broker has this consumer registered now."""
+        ...
+
+
+class Broker(Protocol):
+    """A message broker. Opened and closed as an async context manager by the wiring."""
+
+    async def publish(self, tickets: Sequence[Ticket]) -> None:
+        """Publish tickets, FIFO per lane; returns when the broker has confirmed them.
+
+        Raises:
+            BrokerUnavailable: not confirmed within the deadline; the tickets may or may not arrive.
+        """
+        ...
+
+    def consume(
+        self, lanes: Iterable[LaneKey], prefetch: int, land: Callable[[Delivery], None]
+    ) -> AbstractAsyncContextManager[Consumption]:
+        """Deliver messages of `lanes` by calling `land`, which only buffers.
+
+        Args:
+            lanes: what to consume; declared if they do not exist.
+            prefetch: most unacked tickets over all lanes together.
+            land: called on the event loop, never blocks.
+        """
+        ...
+
+    async def depth(self, lane: LaneKey) -> int:
+        """Tickets ready in the lane.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Prove that the broker answers.
+
+        Raises:
+            BrokerUnavailable: it does not.
+        """
+        ...

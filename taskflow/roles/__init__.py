@@ -1,0 +1,1 @@
+"""Long loops: consumer, scheduler, api."""

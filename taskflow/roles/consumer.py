@@ -1,0 +1,256 @@
+"""The consumer role: tickets in, runs, endings out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final
+
+from taskflow.core.job import Claim, Lane, LaneKey, RunsIn
+from taskflow.core.lifecycle import Ending
+from taskflow.core.retry import RetryPolicy
+from taskflow.flow.claim import Claimer, Slots
+from taskflow.flow.draw import Drawer
+from taskflow.flow.heart import boot_seconds
+from taskflow.flow.intake import Intake
+from taskflow.flow.loops import keep
+from taskflow.flow.progress import ProgressWriter
+from taskflow.flow.publish import Publisher
+from taskflow.flow.reconcile import Run, differences
+from taskflow.flow.run import Runners, StopReason
+from taskflow.flow.settle import Settler
+from taskflow.ports.broker import Broker, Consumption
+from taskflow.ports.events import Events
+from taskflow.ports.store import Beat, StateStore, WorkerInfo
+from taskflow.roles.stop import Stop
+from taskflow.roles.worker import Lease, Worker
+from taskflow.tasks.registry import Registry
+
+QUEUES_PERIOD: Final = 5.0
+LAST_WORDS: Final = 2.0
+"""Seconds at the end of the graceful time that are left to stopped runs."""
+STALLED: Final = 15.0
+
+log = logging.getLogger("taskflow")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsumerConfig:
+    """What a consumer may do. `queues` limits it; empty means all. `graceful` is in seconds."""
+
+    lease: Lease
+    graceful: float
+    slots: Mapping[RunsIn, int]
+    queues: Sequence[str] = ()
+
+
+class Consumer:
+    """One worker: claims what its slots can run, runs it, settles it.
+
+    Args:
+        runners: makes the runners, given what to call with each ending.
+        fatal: ends the process with exit code 70 after a drain.
+    """
+
+    def __init__(
+        self,
+        config: ConsumerConfig,
+        *,
+        store: StateStore,
+        broker: Broker,
+        events: Events,
+        publisher: Publisher,
+        registry: Registry,
+        progress: ProgressWriter,
+        runners: Callable[[Callable[[Claim, Ending], None]], Runners],
+        fatal: Callable[[str], None],
+    ) -> None:
+        self._config = config
+        self._store = store
+        self._broker = broker
+        self._events = events
+        self._publisher = publisher
+        self._registry = registry
+        self._progress = progress
+        self._tasks = {kind: [task.name for task in registry.by_kind(kind)] for kind in RunsIn}
+        self._started: dict[Run, float] = {}
+        self._lanes: list[LaneKey] = []
+        self._background: set[asyncio.Task[None]] = set()
+        self._backlog_since: float | None = None
+        self._runners = runners(self._done)
+        self._slots = Slots(self._runners.free)
+        self._intake = Intake(self._landed)
+        self.settler = Settler(store, events, publisher, policy=self._policy, last_word=progress.take, fatal=fatal)
+        self.worker = Worker(
+            store,
+            store.heart,
+            config.lease,
+            describe=self._describe,
+            heard=self._heard,
+            fence=self._fence,
+            tickets=publisher.offer,
+        )
+        self.claimer = Claimer(
+            store,
+            self._intake,
+            self._slots,
+            worker=lambda: self.worker.id,
+            tasks=self._tasks.__getitem__,
+            start=self._start,
+        )
+        self.drawer = Drawer(
+            store,
+            self._intake,
+            self._slots,
+            worker=lambda: self.worker.id,
+            tasks=self._tasks.__getitem__,
+            lanes=lambda: self._lanes,
+            isolation_free=lambda: self._slots.open and self._runners.isolation_free,
+            start=self._start,
+        )
+        self._consumption: Consumption | None = None
+
+    async def run(self, stop: Stop, started: Callable[[], None]) -> None:
+        """Work until asked to stop, then drain."""
+        infos = [task.info for task in self._registry.tasks.values()]
+        await self._store.publish_tasks(infos)
+        await self._events.publish("tasks", b"")
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._runners)
+            await self.worker.register()
+            await self._look_at_queues()
+            prefetch = 2 * sum(self._config.slots.values())
+            self._consumption = await stack.enter_async_context(
+                self._broker.consume(self._lanes, prefetch, self._intake.land)
+            )
+            loops = [
+                asyncio.create_task(loop)
+                for loop in (
+                    keep("claim", self.claimer.once, self.claimer.bell),
+                    keep("draw", self.drawer.once, self.drawer.bell),
+                    keep("queues", self._look_at_queues),
+                    keep("progress", self._progress.once),
+                    keep("cancel events", self._hear_cancels),
+                )
+            ]
+            started()
+            try:
+                await stop.asked.wait()
+            finally:
+                await self._drain(loops, stop)
+
+    def ready(self) -> str | None:
+        """Why this consumer is not consuming, or `None` where it is."""
+        if not self.worker.id:
+            return "not registered"
+        if boot_seconds() - self.worker.last_beat > self._config.lease.length:
+            return "no beat was accepted within the lease"
+        if self._consumption is None or not self._consumption.live:
+            return "the broker has no consumer of this worker"
+        since = self._backlog_since
+        if since is not None and time.monotonic() - since > STALLED:
+            return f"tickets wait and slots are free, but nothing was claimed for {STALLED:.0f} s"
+        return None
+
+    async def _drain(self, loops: Sequence[asyncio.Task[None]], stop: Stop) -> None:
+        """Claim no more, let runs end, stop the rest as interruptions, write every ending, beat until the last."""
+        self._slots.open = False
+        last_words = min(LAST_WORDS, self._config.graceful / 4)
+        await self._wait_for_runs(self._config.graceful - last_words, stop.now)
+        for run in list(self._runners.running()):
+            self._runners.stop(*run, StopReason.SHUTDOWN)
+        await self._wait_for_runs(last_words, asyncio.Event())
+        try:
+            async with asyncio.timeout(10):
+                await self._progress.once()
+                await self.settler.drain()
+                await self.worker.stop()
+        except Exception as error:
+            log.warning("not everything was settled before the end; the sweep of another process will: %r", error)
+        for loop in (*loops, *self._background):
+            loop.cancel()
+        await asyncio.wait([*loops, asyncio.create_task(asyncio.sleep(0))])
+
+    async def _wait_for_runs(self, seconds: float, hurry: asyncio.Event) -> None:
+        hurried = asyncio.create_task(hurry.wait())
+        idle = asyncio.create_task(self._runners.idle())
+        await asyncio.wait([hurried, idle], timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        hurried.cancel()
+        idle.cancel()
+
+    def _start(self, claim: Claim) -> None:
+        self._started[claim.id, claim.epoch] = boot_seconds()
+        self._backlog_since = None
+        self._runners.start(claim)
+
+    def _done(self, claim: Claim, ending: Ending) -> None:
+        self._started.pop((claim.id, claim.epoch), None)
+        self.settler.settle(claim, ending)
+        self.claimer.bell.ring()
+
+    def _landed(self) -> None:
+        if self._backlog_since is None and any(self._slots.free(kind) for kind in RunsIn):
+            self._backlog_since = time.monotonic()
+        self.claimer.bell.ring()
+
+    def _policy(self, task: str) -> RetryPolicy:
+        return self._registry.get(task).retry
+
+    def _describe(self, worker: str) -> WorkerInfo:
+        return WorkerInfo(
+            id=worker,
+            host=socket.gethostname(),
+            pid=os.getpid(),
+            queues=tuple(self._config.queues),
+            tasks=tuple(self._registry.tasks),
+            slots={kind.value: n for kind, n in self._config.slots.items()},
+        )
+
+    def _heard(self, beat: Beat, asked: float) -> None:
+        self._runners.beat_accepted(self._config.lease.fence)
+        found = differences(
+            beat.held, self._started, self.settler.open, asked=asked, patience=2 * self._config.lease.beat
+        )
+        for run in found.cancel:
+            self._runners.stop(*run, StopReason.CANCELLED)
+        for run in found.lost:
+            self._runners.stop(*run, StopReason.LOST)
+        if found.release:
+            self._spawn(self._release(found.release))
+
+    async def _release(self, runs: Sequence[Run]) -> None:
+        log.warning("gave back %d claimed rows that nobody here runs", len(runs))
+        self._publisher.offer(await self._store.release(self.worker.id, runs))
+
+    def _fence(self) -> None:
+        for run in list(self._runners.running()):
+            self._runners.stop(*run, StopReason.LOST)
+
+    async def _look_at_queues(self) -> float:
+        paused = await self._store.queue_names()
+        mine = [name for name in paused if not self._config.queues or name in self._config.queues]
+        lanes = [LaneKey(name, lane) for lane in Lane for name in sorted(mine) if not paused[name]]
+        if lanes != self._lanes:
+            self._lanes = lanes
+            if self._consumption:
+                await self._consumption.follow(lanes)
+        return QUEUES_PERIOD
+
+    async def _hear_cancels(self) -> float:
+        async with self._events.subscribe("cancel") as events:
+            async for _, body in events:
+                job_id, _, epoch = body.decode().partition(" ")
+                if epoch.isdecimal() and (job_id, int(epoch)) in self._started:
+                    self._runners.stop(job_id, int(epoch), StopReason.CANCELLED)
+        return 1.0
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

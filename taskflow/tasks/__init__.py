@@ -1,0 +1,1 @@
+"""What a program declares: tasks, their context, their payload, their verdicts."""

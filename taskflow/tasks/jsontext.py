@@ -1,0 +1,305 @@
+"""Strict JSON: what comes in is exact or refused, what goes out is storable everywhere or refused.
+
+Integers of any size stay exact. Duplicate keys, NaN, Infinity, numbers beyond a double, NUL and lone surrogates are
+refused in both directions, and so is nesting beyond 64 levels, before anything recurses.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime, time
+from decimal import Decimal
+from enum import Enum
+from json.decoder import scanstring  # type: ignore[attr-defined]
+from typing import Any, Final
+from uuid import UUID
+
+import orjson
+from pydantic import BaseModel
+
+from taskflow.core.errors import FieldError, Invalid, TaskFlowError
+from taskflow.core.limits import JSON_DEPTH
+
+DIGITS: Final = 4_300
+_SPACE: Final = re.compile(r"[ \t\n\r]*")
+_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+class Malformed(TaskFlowError):
+    """The text is no JSON; the message says where."""
+
+
+class Unstorable(TaskFlowError):
+    """A value cannot become JSON that every part can keep; the message says where and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Document:
+    """A JSON object, read: its members, and the exact source text of each."""
+
+    value: dict[str, Any]
+    source: Mapping[str, str]
+
+
+def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
+    """Read a JSON object and keep the source of its members.
+
+    Raises:
+        Malformed: the bytes are no JSON object in UTF-8.
+        Invalid: it is JSON, but holds what cannot be stored; names the fields.
+    """
+    text = _text(raw)
+    _check_depth(text, depth)
+    start = _skip(text, 0)
+    if text[start : start + 1] != "{":
+        loads(text, depth)
+        raise Invalid([FieldError("", "the body must be a JSON object")])
+    value: dict[str, Any] = {}
+    source: dict[str, str] = {}
+    position = _skip(text, start + 1)
+    try:
+        if text[position : position + 1] != "}":
+            while True:
+                if text[position : position + 1] != '"':
+                    raise Malformed(f"a member name in double quotes is missing at character {position}")
+                key, position = scanstring(text, position + 1, True)
+                position = _skip(text, position)
+                if text[position : position + 1] != ":":
+                    raise Malformed(f"':' is missing at character {position}")
+                begin = _skip(text, position + 1)
+                member, end = _scan(text, begin)
+                if key in value:
+                    raise Invalid([FieldError(_pointer(key), "this member occurs twice")])
+                value[key], source[key] = member, text[begin:end]
+                position = _skip(text, end)
+                if text[position : position + 1] != ",":
+                    break
+                position = _skip(text, position + 1)
+            if text[position : position + 1] != "}":
+                raise Malformed(f"',' or '}}' is missing at character {position}")
+    except (json.JSONDecodeError, StopIteration) as error:
+        raise _malformed(error) from None
+    if _skip(text, position + 1) != len(text):
+        raise Malformed(f"there is more text after the document, at character {position + 1}")
+    _check_texts(text, value)
+    return Document(value, source)
+
+
+def loads(raw: bytes | str, depth: int = JSON_DEPTH) -> Any:
+    """Read any JSON value.
+
+    Raises:
+        Malformed: it is no JSON in UTF-8.
+        Invalid: it is JSON, but holds what cannot be stored; names the fields.
+    """
+    text = _text(raw)
+    _check_depth(text, depth)
+    try:
+        value, end = _scan(text, _skip(text, 0))
+    except (json.JSONDecodeError, StopIteration) as error:
+        raise _malformed(error) from None
+    if _skip(text, end) != len(text):
+        raise Malformed(f"there is more text after the document, at character {end}")
+    _check_texts(text, value)
+    return value
+
+
+def text_of_member(raw: bytes, name: str) -> str:
+    """The exact source text of a member of a JSON object.
+
+    Raises:
+        KeyError: there is no such member.
+    """
+    return document(raw).source[name]
+
+
+def dumps(value: Any) -> str:
+    """JSON text of a value; pydantic models, dataclasses, enums, UUIDs and instants become what they stand for.
+
+    Raises:
+        Unstorable: the value, or something in it, cannot be kept; says where.
+    """
+    try:
+        text = orjson.dumps(value, default=_default).decode()
+    except (TypeError, ValueError, RecursionError):
+        return json.dumps(_plain(value, "", ()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # orjson writes NaN as null and lets NUL and depth pass: only the slow way can tell.
+    if "null" in text or "\\u0000" in text or text.count("[") + text.count("{") > JSON_DEPTH:
+        return json.dumps(_plain(value, "", ()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text
+
+
+def canonical(value: Any) -> bytes:
+    """The same bytes for the same JSON value, whatever the order of its members: for fingerprints."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def escaped(text: str) -> str:
+    """`text` with NUL and lone surrogates made visible, so that every store keeps it."""
+    if "\0" in text:
+        text = text.replace("\0", "\\u0000")
+    return _SURROGATE.sub(lambda match: f"\\u{ord(match[0]):04x}", text)
+
+
+def _text(raw: bytes | str) -> str:
+    if isinstance(raw, str):
+        return raw
+    try:
+        return raw.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise Malformed(f"the text is not UTF-8: byte {error.start} is wrong") from None
+
+
+def _skip(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _check_depth(text: str, most: int) -> None:
+    if text.count("[") + text.count("{") <= most:
+        return
+    depth = 0
+    for token in _TOKENS.finditer(text):
+        mark = token[0]
+        if mark in "[{":
+            depth += 1
+            if depth > most:
+                raise Invalid([FieldError("", f"the document is nested deeper than {most} levels")])
+        elif mark in "]}":
+            depth -= 1
+
+
+def _malformed(error: json.JSONDecodeError | StopIteration) -> Malformed:
+    if isinstance(error, StopIteration):
+        return Malformed(f"a value is missing at character {error.value}")
+    return Malformed(f"{error.msg} at line {error.lineno} column {error.colno}")
+
+
+def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value = dict(pairs)
+    if len(value) != len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise Invalid([FieldError("", f"the member {escaped(twice)[:100]!r} occurs twice in one object")])
+    return value
+
+
+def _int(text: str) -> int:
+    if len(text) > DIGITS:
+        raise Invalid([FieldError("", f"a number has more than {DIGITS} digits")])
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)
+    if math.isinf(value):
+        raise Invalid([FieldError("", f"the number {text[:40]} is beyond the range of a double")])
+    return value
+
+
+def _constant(text: str) -> None:
+    raise Malformed(f"{text} is no JSON number")
+
+
+_scan: Final = json.JSONDecoder(
+    object_pairs_hook=_pairs, parse_int=_int, parse_float=_float, parse_constant=_constant
+).scan_once  # type: ignore[attr-defined]
+
+
+def _check_texts(text: str, value: Any) -> None:
+    if _SUSPECT.search(text) or _SURROGATE.search(text):
+        errors = list(_bad_texts(value, ""))
+        if errors:
+            raise Invalid(errors)
+
+
+def _bad_texts(value: Any, pointer: str) -> list[FieldError]:
+    if isinstance(value, str):
+        detail = _fault(value)
+        return [FieldError(pointer, detail)] if detail else []
+    if isinstance(value, dict):
+        found = [FieldError(pointer, f"a member name {fault}") for key in value if (fault := _fault(key))]
+        for key, member in value.items():
+            found += _bad_texts(member, pointer + _pointer(key))
+        return found
+    if isinstance(value, list):
+        return [error for index, item in enumerate(value) for error in _bad_texts(item, f"{pointer}/{index}")]
+    return []
+
+
+def _fault(text: str) -> str | None:
+    if "\0" in text:
+        return "holds the character U+0000, which cannot be stored"
+    if _SURROGATE.search(text):
+        return "holds half of a surrogate pair, which is no character"
+    return None
+
+
+def _pointer(key: str) -> str:
+    return "/" + escaped(key).replace("~", "~0").replace("/", "~1")
+
+
+def _default(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if isinstance(value, Decimal):
+        return str(value)
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def _plain(value: Any, where: str, parents: tuple[int, ...]) -> Any:
+    """The value in JSON's own types, checked; `where` is its pointer, `parents` the ids of what holds it."""
+    if value is None or value is True or value is False:
+        return value
+    if isinstance(value, Enum):
+        return _plain(value.value, where, parents)
+    if isinstance(value, str):
+        if fault := _fault(value):
+            raise Unstorable(f"{where or 'the value'} {fault}")
+        return str(value)
+    if isinstance(value, int):
+        if value.bit_length() > DIGITS * 3:
+            raise Unstorable(f"{where or 'the value'} is an integer of more than about {DIGITS} digits")
+        return int(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise Unstorable(f"{where or 'the value'} is {value}, which is no JSON number")
+        return float(value)
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, UUID):
+        return str(value)
+    if id(value) in parents:
+        raise Unstorable(f"{where or 'the value'} contains itself")
+    if len(parents) >= JSON_DEPTH:
+        raise Unstorable(f"the value is nested deeper than {JSON_DEPTH} levels")
+    return _plain_container(value, where, (*parents, id(value)))
+
+
+def _plain_container(value: Any, where: str, parents: tuple[int, ...]) -> Any:
+    if isinstance(value, Mapping):
+        plain = {}
+        for key, member in value.items():
+            if not isinstance(key, str):
+                raise Unstorable(f"{where or 'the value'} has the key {key!r}: keys must be texts")
+            if fault := _fault(key):
+                raise Unstorable(f"a key of {where or 'the value'} {fault}")
+            plain[str(key)] = _plain(member, where + _pointer(key), parents)
+        return plain
+    if isinstance(value, list | tuple):
+        return [_plain(item, f"{where}/{index}", parents) for index, item in enumerate(value)]
+    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
+        members = {name: getattr(value, name) for name in value.__dataclass_fields__ if not name.startswith("_")}
+        return _plain(members, where, parents)
+    try:
+        return _plain(_default(value), where, parents)
+    except TypeError as error:
+        raise Unstorable(f"{where or 'the value'}: {error}") from None

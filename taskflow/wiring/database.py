@@ -1,0 +1,49 @@
+"""The schema, by the store's URL."""
+
+from __future__ import annotations
+
+from taskflow.adapters.sql import schema
+from taskflow.core.errors import TaskFlowError
+
+
+class SchemaBehind(TaskFlowError):
+    """The schema is older than this code."""
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Bring the schema to a revision."""
+    schema.upgrade(url, revision)
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Take the schema back to a revision."""
+    schema.downgrade(url, revision)
+
+
+def current(url: str) -> str | None:
+    """The installed revision."""
+    return schema.current(url)
+
+
+def history() -> list[tuple[str, str]]:
+    """Every revision, newest first."""
+    return schema.history()
+
+
+def prepare(url: str, *, migrate: bool) -> str:
+    """Make sure that the schema fits; one that is ahead of this code is left to the newer process that made it.
+
+    Raises:
+        SchemaBehind: it is older, and may not be migrated here.
+    """
+    known = [revision for revision, _ in schema.history()]
+    installed = schema.current(url)
+    if installed == schema.head() or (installed is not None and installed not in known):
+        return installed
+    if not migrate:
+        raise SchemaBehind(
+            f"the schema is at {installed or 'nothing'} and this code needs {schema.head()}: run `taskflow db upgrade`, or "
+            "start with --migrate"
+        )
+    schema.upgrade(url)
+    return schema.head()

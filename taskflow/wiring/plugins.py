@@ -1,0 +1,75 @@
+"""Adapters by URL: the scheme is the plug-in's name."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib.metadata import entry_points
+from typing import Any, Final
+
+from taskflow.core.errors import TaskFlowError
+from taskflow.ports import PORT_VERSION
+
+PORTS: Final = ("broker", "store", "cache", "events", "artifacts", "limiter")
+FIRST_VERSION: Final = 1
+"""What an adapter that names no PORT_VERSION was made for."""
+
+
+class NoSuchAdapter(TaskFlowError):
+    """No installed plug-in serves this URL."""
+
+
+@lru_cache
+def schemes(port: str) -> tuple[str, ...]:
+    """Schemes that installed plug-ins serve for a port."""
+    return tuple(sorted({point.name for point in entry_points(group=f"taskflow.{port}")}))
+
+
+def scheme_of(url: str) -> str:
+    """The scheme of a URL; `""` where it has none."""
+    scheme, colon, _ = url.partition(":")
+    return scheme if colon else ""
+
+
+def load(port: str, scheme: str) -> Any:
+    """The adapter class of a scheme; only its own package is imported.
+
+    Raises:
+        NoSuchAdapter: no plug-in has this scheme, it cannot be imported, or it was made for another version of the ports.
+    """
+    found = [point for point in entry_points(group=f"taskflow.{port}") if point.name == scheme]
+    if not found:
+        known = ", ".join(f"{name}:" for name in schemes(port))
+        hint = f"installed: {known}" if known else "none is installed at all: install taskflow-orchestrator with pip"
+        raise NoSuchAdapter(
+            f"no plug-in serves {f'{scheme}:' if scheme else 'a URL without a scheme'} as {port}; {hint}"
+        )
+    try:
+        factory = found[0].load()
+    except Exception as error:
+        raise NoSuchAdapter(f"the plug-in {found[0].value} of {scheme}: cannot be imported: {error}") from error
+    version = getattr(factory, "PORT_VERSION", FIRST_VERSION)
+    if version != PORT_VERSION:
+        raise NoSuchAdapter(
+            f"the plug-in {found[0].value} of {scheme}: was made for version {version} of the ports, and this is "
+            f"{PORT_VERSION}: install a version of it that fits"
+        )
+    return factory
+
+
+def adapter(port: str, url: str, **options: Any) -> Any:
+    """The unopened adapter of a URL.
+
+    Raises:
+        NoSuchAdapter: no plug-in serves it, or its plug-in refuses the URL. The message shows no password.
+    """
+    factory = load(port, scheme_of(url))
+    try:
+        return factory.from_url(url, **options)
+    except ValueError as error:
+        raise NoSuchAdapter(str(error).replace(url, masked(url))) from None
+
+
+def masked(url: str) -> str:
+    """A URL without its user and password."""
+    head, at, tail = url.rpartition("@")
+    return f"{scheme_of(head)}://***@{tail}" if at else url

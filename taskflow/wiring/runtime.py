@@ -1,0 +1,239 @@
+"""The runtime: opens the chosen adapters in order, supervises the roles, and ends them in the right order."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import uvloop
+
+from taskflow.core.errors import TaskFlowError
+from taskflow.core.job import RunsIn
+from taskflow.flow.catalog import Catalog
+from taskflow.flow.effects import RunEffects
+from taskflow.flow.logs import LogReader, LogShipper
+from taskflow.flow.progress import ProgressWriter
+from taskflow.flow.publish import Publisher
+from taskflow.flow.run import Runners
+from taskflow.flow.submit import Submitter
+from taskflow.flow.upkeep import Promoter, Retainer, Sweeper, tell
+from taskflow.ports.clock import SystemClock
+from taskflow.roles.web import ApiDeps, ApiSettings, create_app
+from taskflow.roles.consumer import Consumer, ConsumerConfig
+from taskflow.roles.scheduler import Scheduler
+from taskflow.roles.stop import Role, Stop
+from taskflow.tasks.registry import Registry
+from taskflow.wiring import banner, database, lock, logs
+from taskflow.wiring.container import container_of
+from taskflow.wiring.plugins import PORTS
+from taskflow.wiring.server import ApiServer
+from taskflow.wiring.settings import Settings
+
+OPENING: Final = 15.0
+PING: Final = 1.0
+BROKEN: Final = 70
+
+log = logging.getLogger("taskflow")
+
+
+def main(settings: Settings) -> int:
+    """Run a process with these settings until it is told to stop.
+
+    Returns:
+        The exit code: 0 after a clean stop, 1 where it could not start, 70 where it must be started anew.
+    """
+    logs.configure(settings["log.format"], settings["log.level"])
+    try:
+        with ExitStack() as stack:
+            if settings["store.url"].startswith("sqlite:"):
+                stack.enter_context(lock.held(Path(settings["data_dir"])))
+            revision = database.prepare(settings["store.url"], migrate=settings.migrate)
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                return runner.run(Runtime(settings, revision).run())
+    except TaskFlowError as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
+        return 1
+
+
+class Runtime:
+    """One process."""
+
+    def __init__(self, settings: Settings, revision: str) -> None:
+        self._settings = settings
+        self._revision = revision
+        self._roles: dict[str, Role] = {}
+        self._exit = 0
+
+    async def run(self) -> int:
+        """Open, work, close."""
+        settings, self._stop = self._settings, Stop()
+        self._opened: dict[str, Any] = {}
+        container = container_of({port: settings[f"{port}.url"] for port in PORTS})
+        async with AsyncExitStack() as stack:
+            stack.enter_context(self._signals())
+            for port in PORTS:
+                async with asyncio.timeout(OPENING):
+                    self._opened[port] = await stack.enter_async_context(getattr(container, port)())
+            self._publisher = Publisher(self._opened["broker"])
+            publishing = asyncio.create_task(self._publisher.run())
+            stack.callback(publishing.cancel)
+            self._logs = await stack.enter_async_context(
+                LogShipper(
+                    self._opened["store"],
+                    self._opened["artifacts"],
+                    self._opened["events"],
+                    namespace=settings["namespace"],
+                    spool=Path(settings["data_dir"]) / "spool",
+                )
+            )
+            await self._adopt()
+            await self._work()
+        return self._exit
+
+    async def _adopt(self) -> None:
+        """Only the holder of the embedded store's lock may say that nobody else is alive."""
+        if not self._settings["store.url"].startswith("sqlite:"):
+            return
+        adopted = await self._opened["store"].adopt()
+        self._publisher.offer(adopted.tickets)
+        await tell(self._opened["events"], adopted.changed)
+        if adopted.rescued:
+            log.warning("rescued %d runs of a process that died", adopted.rescued)
+
+    async def _work(self) -> None:
+        roles = self._settings["roles"]
+        if "consumer" in roles:
+            self._roles["consumer"] = self._consumer()
+        if "scheduler" in roles:
+            self._roles["scheduler"] = self._scheduler()
+        if "api" in roles:
+            self._roles["api"] = self._api()
+        self._started = {name: asyncio.Event() for name in self._roles}
+        working = [
+            asyncio.create_task(role.run(self._stop, self._started[name].set), name=name)
+            for name, role in self._roles.items()
+        ]
+        started = list(self._started.values())
+        all_started = asyncio.create_task(_all(started))
+        await asyncio.wait([all_started, *working], return_when=asyncio.FIRST_COMPLETED)
+        all_started.cancel()
+        if not any(task.done() for task in working):
+            api = self._roles.get("api")
+            banner.show(self._settings, self._revision, api.port if isinstance(api, ApiServer) else None)
+        # The API and the scheduler need a store only; whatever ends first takes the others with it.
+        await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
+        self._stop.asked.set()
+        results = await asyncio.gather(*working, return_exceptions=True)
+        for result in results:
+            if isinstance(result, TaskFlowError):
+                log.error("%s", result)
+                self._exit = self._exit or 1
+            elif isinstance(result, BaseException):
+                log.error("a role ended", exc_info=result)
+                self._exit = BROKEN
+
+    def _fatal(self, why: str) -> None:
+        """Somebody must start this process anew: stop claiming, let runs end, exit 70."""
+        log.critical("this process cannot go on: %s", why)
+        self._exit = BROKEN
+        self._stop.asked.set()
+
+    @contextmanager
+    def _signals(self) -> Any:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._stop.ask)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+    def _consumer(self) -> Consumer:
+        settings, opened = self._settings, self._opened
+        registry = Registry.load(settings["tasks.modules"])
+        progress = ProgressWriter(opened["store"])
+        effects = RunEffects(self._logs, progress, opened["store"], opened["artifacts"], settings["namespace"])
+        slots = {
+            RunsIn.ASYNC: settings["consumer.slots"],
+            RunsIn.THREAD: settings["consumer.threads"],
+            RunsIn.PROCESS: settings["consumer.processes"],
+        }
+        config = ConsumerConfig(
+            lease=settings.lease,
+            graceful=settings["consumer.graceful"],
+            slots=slots,
+            queues=settings["consumer.queues"],
+        )
+        return Consumer(
+            config,
+            store=opened["store"],
+            broker=opened["broker"],
+            events=opened["events"],
+            publisher=self._publisher,
+            registry=registry,
+            progress=progress,
+            fatal=self._fatal,
+            runners=lambda done: Runners(
+                registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal
+            ),
+        )
+
+    def _scheduler(self) -> Scheduler:
+        store, events = self._opened["store"], self._opened["events"]
+        return Scheduler(
+            Promoter(store, self._publisher),
+            Sweeper(store, self._publisher, events, lease=self._settings.lease.length, period=self._settings.sweep),
+            Retainer(store, self._opened["artifacts"], keep=self._settings["retention.finished"]),
+        )
+
+    def _api(self) -> ApiServer:
+        settings, opened = self._settings, self._opened
+        deps = ApiDeps(
+            settings=ApiSettings(
+                version=banner.VERSION,
+                namespace=settings["namespace"],
+                rate=settings["api.rate_limit"],
+                keys=settings["api.keys"],
+                trusted_proxies=settings["api.trusted_proxies"],
+            ),
+            store=opened["store"],
+            submitter=Submitter(opened["store"], self._publisher),
+            catalog=Catalog(opened["store"], SystemClock()),
+            publish=self._publisher.offer,
+            events=opened["events"],
+            cache=opened["cache"],
+            limiter=opened["limiter"],
+            artifacts=opened["artifacts"],
+            logs=LogReader(opened["store"], opened["artifacts"]),
+            pending=self._logs,
+            stop=self._stop,
+            health=self._health,
+            ready=lambda: {name: role.ready() for name, role in self._roles.items()},
+        )
+        graceful = min(10.0, settings["consumer.graceful"])
+        return ApiServer(create_app(deps), settings["api.host"], settings["api.port"], graceful=graceful)
+
+    async def _health(self) -> Mapping[str, str | None]:
+        found = await asyncio.gather(*(self._ping(port) for port in PORTS))
+        return dict(zip(PORTS, found, strict=True))
+
+    async def _ping(self, port: str) -> str | None:
+        try:
+            async with asyncio.timeout(PING):
+                await self._opened[port].ping()
+        except TimeoutError:
+            return f"no answer within {PING:g} s"
+        except Exception as error:
+            return str(error) or type(error).__name__
+        return None
+
+
+async def _all(events: Sequence[asyncio.Event]) -> None:
+    for event in events:
+        await event.wait()

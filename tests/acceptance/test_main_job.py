@@ -1,0 +1,204 @@
+"""The main job, seen from outside: a real process, real HTTP, real signals."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.acceptance.conftest import Process
+from tests.support import until_sync
+
+
+def all_done(process: Process, count: int, state: str = "succeeded") -> bool:
+    """Whether so many jobs are in a state; pages through all of them."""
+    found, cursor = 0, None
+    while True:
+        page = process.http.get(
+            "/jobs", params={"state": state, "limit": 200, **({"cursor": cursor} if cursor else {})}
+        ).json()
+        found += len(page["items"])
+        cursor = page["next_cursor"]
+        if not cursor:
+            return found == count
+
+
+def test_kill_9_with_a_thousand_jobs_loses_none(process: Process, tmp_path: Path) -> None:
+    """Every accepted job runs and is closed as succeeded exactly once; recovery begins within 2 s of the restart."""
+    effects = tmp_path / "effects"
+    ids: list[str] = []
+    for start in range(0, 1_000, 250):
+        body = {
+            "jobs": [
+                {"task": "test.effect", "payload": {"path": str(effects), "key": f"k{n}"}}
+                for n in range(start, start + 250)
+            ]
+        }
+        answer = process.http.post("/jobs/batch", json=body)
+        assert answer.status_code == 207
+        ids += [item["job"]["id"] for item in answer.json()["items"] if item["status"] == 202]
+    sleepers = [process.submit("demo.sleep", {"seconds": 0.5}) for _ in range(20)]
+    assert len(set(ids)) == 1_000
+    process.kill()
+    process.start()
+    ready = time.monotonic()
+    until_sync(lambda: process.http.get("/jobs", params={"state": "succeeded", "limit": 1}).json()["items"], 2)
+    assert time.monotonic() - ready < 2
+    until_sync(lambda: all_done(process, 1_020), 60)
+    for job_id in [*ids, *sleepers]:
+        outcomes = Counter(attempt["outcome"] for attempt in process.job(job_id)["attempts"])
+        assert outcomes["succeeded"] == 1
+    keys = {line.split()[0] for line in effects.read_text().splitlines()}
+    assert keys == {f"k{n}" for n in range(1_000)}
+
+
+def test_kill_9_in_mid_run_charges_no_attempt(process: Process) -> None:
+    """The run of the dead process is closed as crashed; the job runs again with its whole budget."""
+    job_id = process.submit("demo.sleep", {"seconds": 1.5}, max_attempts=1)
+    until_sync(lambda: process.job(job_id)["state"] == "running")
+    process.kill()
+    process.start()
+    job = process.job(job_id, wait=20)
+    assert job["state"] == "succeeded"
+    assert [attempt["outcome"] for attempt in job["attempts"]] == ["crashed", "succeeded"]
+    assert (job["attempt"], job["crashes"]) == (1, 1)
+
+
+def test_two_hundred_submits_with_one_key_are_one_job(process: Process) -> None:
+    """Every answer is 2xx and names the same job; the same key with another body is refused."""
+    body = {"task": "demo.echo", "payload": {"n": 1}}
+
+    def post(_: int) -> Any:
+        return process.http.post("/jobs", json=body, headers={"Idempotency-Key": "once"})
+
+    with ThreadPoolExecutor(50) as pool:
+        answers = list(pool.map(post, range(200)))
+    assert {answer.status_code for answer in answers} <= {200, 202}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert sum(answer.status_code == 202 for answer in answers) == 1
+    other = process.http.post("/jobs", json={**body, "payload": {"n": 2}}, headers={"Idempotency-Key": "once"})
+    assert other.status_code == 422
+
+
+def test_a_job_that_fails_for_good_can_be_replayed_once(process: Process) -> None:
+    """Three attempts with growing delays, then the dead-letter list; an edited replay succeeds, its history kept."""
+    job_id = process.submit("demo.flaky", {"fail_times": 9}, max_attempts=3)
+    job = process.job(job_id, wait=30)
+    assert (job["state"], job["reason"]) == ("failed", "attempts_used_up")
+    starts = [attempt["started_at"] for attempt in job["attempts"]]
+    assert len(starts) == 3
+    assert job_id in [item["id"] for item in process.http.get("/dead-letters").json()["items"]]
+    answer = process.http.post(f"/jobs/{job_id}/replay", json={"payload": {"fail_times": 0}})
+    assert answer.status_code == 200, answer.text
+    again = process.http.post(f"/jobs/{job_id}/replay")
+    job = process.job(job_id, wait=10)
+    assert again.status_code == 409
+    assert (job["state"], job["run"], job["attempt"]) == ("succeeded", 2, 4)
+    assert [attempt["outcome"] for attempt in job["attempts"]] == ["failed"] * 3 + ["succeeded"]
+
+
+def test_a_blocked_handler_loop_holds_nothing_else_up(process: Process) -> None:
+    """While a handler blocks its loop, health answers and jobs in threads run."""
+    process.submit("test.block", {"seconds": 6})
+    until_sync(lambda: process.http.get("/queues").json()["items"][0]["running"] == 1)
+    words = process.submit("demo.words", {"text": "a b"})
+    slowest, end = 0.0, time.monotonic() + 5
+    while time.monotonic() < end:
+        asked = time.monotonic()
+        assert process.http.get("/health").status_code == 200
+        slowest = max(slowest, time.monotonic() - asked)
+    assert slowest < 1
+    assert process.job(words, wait=5)["state"] == "succeeded"
+
+
+def test_a_process_task_that_ignores_everything_is_killed_at_its_timeout(process: Process) -> None:
+    """And its slot comes back: as many as there are slots hang, then one that works."""
+    slots = process.http.get("/workers").json()["items"][0]["slots"]["process"]
+    hung = [process.submit("test.hang", timeout=1, max_attempts=1) for _ in range(slots)]
+    jobs = [process.job(job_id, wait=20) for job_id in hung]
+    assert {(job["state"], job["error"]["type"]) for job in jobs} == {("failed", "Timeout")}
+    assert process.job(process.submit("demo.spin", {"seconds": 0.05}), wait=20)["state"] == "succeeded"
+
+
+def test_three_hung_threads_do_not_stop_other_jobs(process: Process) -> None:
+    """Their attempts end at their timeout, and threads go on serving."""
+    hung = [process.submit("test.hang_thread", {"seconds": 20}, timeout=0.5, max_attempts=1) for _ in range(3)]
+    assert process.job(process.submit("demo.words", {"text": "x"}), wait=5)["state"] == "succeeded"
+    assert {process.job(job_id, wait=15)["attempts"][0]["outcome"] for job_id in hung} == {"timeout"}
+    assert process.job(process.submit("demo.words", {"text": "x"}), wait=5)["state"] == "succeeded"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_interrupts_what_cannot_end_and_charges_nothing(process: Process, number: signal.Signals) -> None:
+    """The process ends within 3 s with exit code 0; the job's attempt is given back and runs after the restart."""
+    job_id = process.submit("demo.sleep", {"seconds": 4}, max_attempts=1)
+    until_sync(lambda: process.job(job_id)["state"] == "running")
+    asked = time.monotonic()
+    process.signal(number)
+    assert process.wait() == 0
+    assert time.monotonic() - asked < 3
+    process.start()
+    job = process.job(job_id, wait=20)
+    assert [attempt["outcome"] for attempt in job["attempts"]] == ["interrupted", "succeeded"]
+    assert (job["state"], job["attempt"], job["interruptions"]) == ("succeeded", 1, 1)
+
+
+def test_a_running_job_is_cancelled_within_a_second_or_so(process: Process) -> None:
+    """By event, not by the next beat."""
+    job_id = process.submit("demo.sleep", {"seconds": 60})
+    until_sync(lambda: process.job(job_id)["state"] == "running")
+    assert process.http.post(f"/jobs/{job_id}/cancel").status_code == 202
+    job = process.job(job_id, wait=3)
+    assert (job["state"], job["attempts"][0]["outcome"]) == ("cancelled", "cancelled")
+    assert process.http.post(f"/jobs/{job_id}/cancel").status_code == 409
+
+
+def test_a_task_that_no_worker_has_waits_until_one_brings_it(tmp_path: Path) -> None:
+    """The job says why it waits, and runs once the task is back."""
+    module = tmp_path / "gone.py"
+    module.write_text("from taskflow import task\n\n@task('gone.soon')\nasync def soon() -> int:\n    return 7\n")
+    process = Process(tmp_path, TASKFLOW_TASKS_MODULES="gone", TASKFLOW_CONSUMER_LEASE="2").start()
+    try:
+        assert process.job(process.submit("gone.soon"), wait=10)["result"] == 7
+        process.signal()
+        process.wait()
+        process.environment["TASKFLOW_TASKS_MODULES"] = "taskflow.demo"
+        process.start()
+        job_id = process.submit("gone.soon")
+        waiting = until_sync(lambda: (job := process.job(job_id))["state"] == "waiting" and job)
+        assert waiting["reason"] == "no_worker"
+        process.signal()
+        process.wait()
+        process.environment["TASKFLOW_TASKS_MODULES"] = "gone"
+        process.start()
+        assert process.job(job_id, wait=10)["state"] == "succeeded"
+    finally:
+        process.close()
+
+
+@pytest.mark.parametrize("kind", ["nul", "surrogate", "nan", "huge", "cyclic", "unserialisable"])
+def test_a_result_that_cannot_be_kept_is_one_clear_failure(process: Process, kind: str) -> None:
+    """One attempt, failed, with a message that says why."""
+    job = process.job(process.submit("test.result", {"kind": kind}), wait=10)
+    assert (job["state"], job["attempt"], job["error"]["type"]) == ("failed", 1, "UnstorableResult")
+
+
+def test_a_job_that_kills_its_workers_is_quarantined(tmp_path: Path) -> None:
+    """Two workers die of it; the third runs it apart, where only a child dies: poison. Its neighbours succeed."""
+    process = Process(tmp_path, TASKFLOW_CONSUMER_LEASE="2").start()
+    try:
+        process.http.post("/jobs", json={"task": "test.crash"})
+        process.wait(20)
+        process.launch()
+        process.wait(20)
+        process.start()
+        [job] = until_sync(lambda: process.http.get("/dead-letters").json()["items"], 20)
+        assert (job["reason"], job["crashes"]) == ("poison", 3)
+        assert process.job(process.submit("demo.echo"), wait=5)["state"] == "succeeded"
+    finally:
+        process.close()

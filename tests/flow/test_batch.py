@@ -1,0 +1,101 @@
+"""Group commit: natural batching, bad rows, lost clients."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import anyio.lowlevel
+import pytest
+
+from taskflow.core.errors import DataRejected, StoreUnavailable
+from taskflow.flow.batch import Batcher
+
+
+class Table:
+    """A store of integers that refuses some, and whose writes wait for `gate`."""
+
+    def __init__(self, *bad: int) -> None:
+        self.bad = bad
+        self.batches: list[list[int]] = []
+        self.gate = asyncio.Event()
+        self.gate.set()
+
+    async def write(self, items: Sequence[int]) -> Sequence[int]:
+        await self.gate.wait()
+        if any(item in self.bad for item in items):
+            raise DataRejected("bad row")
+        self.batches.append(list(items))
+        return [item * 10 for item in items]
+
+
+async def test_a_lone_item_waits_for_nobody() -> None:
+    """One put is one write."""
+    table = Table()
+    assert await Batcher(table.write).put(1) == 10
+    assert table.batches == [[1]]
+
+
+async def test_what_comes_during_a_write_shares_the_next() -> None:
+    """While two writes are in flight, a hundred puts become one batch."""
+    table = Table()
+    table.gate.clear()
+    batcher = Batcher(table.write)
+    first = batcher.put(0)
+    await anyio.lowlevel.checkpoint()
+    rest = [batcher.put(n) for n in range(1, 101)]
+    table.gate.set()
+    assert await asyncio.gather(first, *rest) == [n * 10 for n in range(101)]
+    assert len(table.batches) <= 3
+
+
+async def test_one_bad_row_among_two_hundred_fails_alone() -> None:
+    """Halving finds the guilty row; every other is written once."""
+    table = Table(117)
+    batcher = Batcher(table.write)
+    results = await asyncio.gather(*(batcher.put(n) for n in range(200)), return_exceptions=True)
+    assert [n for n, result in enumerate(results) if isinstance(result, BaseException)] == [117]
+    assert isinstance(results[117], DataRejected)
+    assert sorted(n for batch in table.batches for n in batch) == [n for n in range(200) if n != 117]
+
+
+async def test_a_client_that_hangs_up_does_not_cancel_the_batch() -> None:
+    """Cancelling one future leaves the shared write alone."""
+    table = Table()
+    table.gate.clear()
+    batcher = Batcher(table.write)
+    gone, stays = batcher.put(1), batcher.put(2)
+    await anyio.lowlevel.checkpoint()
+    gone.cancel()
+    table.gate.set()
+    assert await stays == 20
+    assert table.batches == [[1, 2]]
+
+
+async def test_an_outage_fails_the_whole_batch_and_the_next_is_tried() -> None:
+    """StoreUnavailable reaches each waiter; the batcher goes on."""
+    table = Table()
+    fail = True
+
+    async def write(items: Sequence[int]) -> Sequence[int]:
+        if fail:
+            raise StoreUnavailable("gone")
+        return await table.write(items)
+
+    batcher = Batcher(write)
+    results = await asyncio.gather(batcher.put(1), batcher.put(2), return_exceptions=True)
+    assert all(isinstance(result, StoreUnavailable) for result in results)
+    fail = False
+    assert await batcher.put(3) == 30
+
+
+async def test_the_queue_is_capped() -> None:
+    """One item over the cap is refused at once instead of waiting in memory."""
+    table = Table()
+    table.gate.clear()
+    batcher = Batcher(table.write, waiting=2, in_flight=1)
+    first, second = batcher.put(1), batcher.put(2)
+    with pytest.raises(StoreUnavailable):
+        batcher.put(3)
+    table.gate.set()
+    assert [await first, await second] == [10, 20]

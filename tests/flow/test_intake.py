@@ -1,0 +1,62 @@
+"""The buffer between broker and claim."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from taskflow.core.job import Lane, LaneKey, RunsIn, Ticket
+from taskflow.flow.intake import HOLD, Intake
+
+LANE = LaneKey("default", Lane.NORMAL)
+T0 = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+class Message:
+    """A delivery that counts its acks."""
+
+    def __init__(self, *tickets: Ticket) -> None:
+        self.tickets: Sequence[Ticket] = tickets
+        self.acks = 0
+
+    async def ack(self) -> None:
+        self.acks += 1
+
+
+def ticket(name: str, kind: RunsIn = RunsIn.ASYNC, second: int = 0) -> Ticket:
+    return Ticket(name, LANE, kind, T0 + timedelta(seconds=second))
+
+
+async def test_a_message_is_acked_once_its_last_ticket_is_used() -> None:
+    """Tickets may share a message, also across kinds of slots."""
+    message = Message(ticket("a"), ticket("b", RunsIn.THREAD))
+    intake = Intake(lambda: None)
+    intake.land(message)
+    [(_, parcel)] = intake.take(RunsIn.ASYNC, 10)
+    await parcel.used()
+    assert message.acks == 0
+    [(_, parcel)] = intake.take(RunsIn.THREAD, 10)
+    await parcel.used()
+    assert message.acks == 1
+
+
+async def test_a_ticket_that_finds_no_slot_is_forgotten() -> None:
+    """No delivery is ever old."""
+    now = 0.0
+    intake = Intake(lambda: None, clock=lambda: now)
+    message = Message(ticket("a"))
+    intake.land(message)
+    now = HOLD - 1
+    assert await intake.forget_stale() == 0
+    now = HOLD
+    assert await intake.forget_stale() == 1
+    assert message.acks == 1
+    assert intake.waiting(RunsIn.ASYNC) == 0
+
+
+def test_the_front_is_the_newest_ticket_of_a_lane() -> None:
+    """What a busy worker's draw compares with."""
+    intake = Intake(lambda: None)
+    intake.land(Message(ticket("b", second=9)))
+    intake.land(Message(ticket("a", second=3)))
+    assert intake.fronts == {LANE: T0 + timedelta(seconds=9)}
