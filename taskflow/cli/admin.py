@@ -4,126 +4,155 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
 from taskflow.cli import show
-from taskflow.wiring import settings as wiring
+from taskflow.cli.connect import OK, Json
+
+if TYPE_CHECKING:
+    from taskflow.wiring.settings import Settings
 
 Config = Annotated[
     Path | None, Parameter(help="a TOML file; else TASKFLOW_CONFIG, else ./taskflow.toml if it is there")
 ]
-Mode = Annotated[Literal["dev", "run"], Parameter(help="whose defaults to show")]
+Mode = Annotated[Literal["dev", "run"], Parameter(help="whose defaults hold")]
+DataDir = Annotated[str | None, Parameter(help="directory of the embedded mode; else .taskflow")]
+Tasks = Annotated[
+    list[str] | None, Parameter(help="modules of tasks; repeated, or with commas", negative="", allow_repeating=True)
+]
+Queues = Annotated[str | None, Parameter(help="queues that this worker serves, with commas; else all")]
+Host = Annotated[str | None, Parameter(help="address to listen on; else 127.0.0.1")]
+Port = Annotated[int | None, Parameter(help="port to listen on; else 8000")]
 
-
-def add_admin(app: App) -> None:
-    """Add the commands of this file."""
-    db = App(name="db", help="The schema of the store.")
-    config = App(name="config", help="The settings.")
-    app.command(dev)
-    app.command(run)
-    app.command(db)
-    app.command(config)
-    for command in (upgrade, downgrade, current, history):
-        db.command(command)
-    config.command(check)
-    config.command(show_settings, name="show")
+db = App(name="db", help="The schema of the store.")
+config = App(name="config", help="The settings.")
 
 
 def dev(
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    data_dir: str | None = None,
-    tasks: Annotated[str | None, Parameter(help="modules of tasks, with commas; beside the demo's")] = None,
-    config: Config = None,
+    *, host: Host = None, port: Port = None, data_dir: DataDir = None, tasks: Tasks = None, config: Config = None
 ) -> int:
-    """Start everything in one process, with no service but a directory."""
-    modules = None if tasks is None else f"taskflow.demo,{tasks}"
-    flags = {"api.host": host, "api.port": port, "data_dir": data_dir, "tasks.modules": modules}
+    """Start everything in one process, with no service but a directory; the demo tasks are there beside yours."""
+    flags = {"api.host": host, "api.port": port, "data_dir": data_dir, "tasks.modules": _joined(tasks)}
     return _start(_load("dev", flags, config))
 
 
 def run(
     *,
-    roles: Annotated[str | None, Parameter(help="api, consumer, scheduler; with commas")] = None,
-    host: str | None = None,
-    port: int | None = None,
+    roles: Annotated[str | None, Parameter(help="api, consumer, scheduler; with commas; else all")] = None,
+    host: Host = None,
+    port: Port = None,
+    data_dir: DataDir = None,
+    tasks: Tasks = None,
+    queues: Queues = None,
     config: Config = None,
     migrate: Annotated[bool, Parameter(help="bring the schema up to date first", negative="")] = False,
 ) -> int:
     """Start some roles or all."""
-    flags = {"roles": roles, "api.host": host, "api.port": port}
+    flags = {
+        "roles": roles,
+        "api.host": host,
+        "api.port": port,
+        "data_dir": data_dir,
+        "tasks.modules": _joined(tasks),
+        "consumer.queues": queues,
+    }
     return _start(_load("run", flags, config, migrate=migrate))
 
 
-def upgrade(revision: str = "head", /, *, config: Config = None) -> int:
+@db.command
+def upgrade(revision: str = "head", /, *, data_dir: DataDir = None, config: Config = None) -> int:
     """Bring the schema up to date."""
-    from taskflow.wiring import database  # noqa: PLC0415 - costs a second
+    from taskflow.wiring import database  # noqa: PLC0415 - costs half a second
 
-    database.upgrade(_load("run", {}, config)["store.url"], revision)
-    return current(config=config)
-
-
-def downgrade(revision: str, /, *, config: Config = None) -> int:
-    """Take the schema back."""
-    from taskflow.wiring import database  # noqa: PLC0415 - costs a second
-
-    database.downgrade(_load("run", {}, config)["store.url"], revision)
-    return current(config=config)
+    return _migrate(lambda url: database.upgrade(url, revision), data_dir, config)
 
 
-def current(*, config: Config = None) -> int:
+@db.command
+def downgrade(revision: str, /, *, data_dir: DataDir = None, config: Config = None) -> int:
+    """Take the schema back to a revision; `base` is before the first."""
+    from taskflow.wiring import database  # noqa: PLC0415 - costs half a second
+
+    return _migrate(lambda url: database.downgrade(url, revision), data_dir, config)
+
+
+@db.command
+def current(*, data_dir: DataDir = None, config: Config = None) -> int:
     """Show the installed revision."""
-    from taskflow.wiring import database  # noqa: PLC0415 - costs a second
-
-    print(database.current(_load("run", {}, config)["store.url"]) or "nothing is installed")
-    return 0
+    _show_current(_load("run", {"data_dir": data_dir}, config))
+    return OK
 
 
-def history() -> int:
-    """Show every revision."""
-    from taskflow.wiring import database  # noqa: PLC0415 - costs a second
+@db.command
+def history(*, as_json: Json = False) -> int:
+    """Show every revision, newest first."""
+    from taskflow.wiring import database  # noqa: PLC0415 - costs half a second
 
-    show.table([{"revision": revision, "what": what} for revision, what in database.history()], ("revision", "what"))
-    return 0
+    show.rows(
+        [{"revision": revision, "what": what} for revision, what in database.history()],
+        ("revision", "what"),
+        as_json=as_json,
+    )
+    return OK
 
 
+@config.command
 def check(*, mode: Mode = "run", config: Config = None) -> int:
-    """Check the settings; says everything that is wrong."""
+    """Check the settings; tells everything that is wrong."""
     _load(mode, {}, config)
     print("the settings are well")
-    return 0
+    return OK
 
 
-def show_settings(
-    *, mode: Mode = "run", config: Config = None,
-    as_json: Annotated[bool, Parameter(name="--json", negative="")] = False,
-) -> int:  # fmt: skip
+@config.command(name="show")
+def show_settings(*, mode: Mode = "run", config: Config = None, as_json: Json = False) -> int:
     """Show every setting, its value and where that comes from; secrets are masked."""
-    rows = [
-        {"setting": key, "value": value, "source": source} for key, value, source in _load(mode, {}, config).shown()
-    ]
-    if as_json:
-        show.as_json(rows)
-    else:
-        show.table(rows, ("setting", "value", "source"))
-    return 0
+    found = _load(mode, {}, config).shown()
+    items = [{"setting": key, "value": value, "source": source} for key, value, source in found]
+    show.rows(items, ("setting", "value", "source"), as_json=as_json)
+    return OK
 
 
-def _load(mode: Literal["dev", "run"], flags: Mapping[str, Any], config: Path | None, *, migrate: bool = False) -> Any:
+def _joined(modules: list[str] | None) -> str | None:
+    return None if modules is None else ",".join(modules)
+
+
+def _load(
+    mode: Literal["dev", "run"], flags: Mapping[str, Any], config: Path | None, *, migrate: bool = False
+) -> Settings:
+    from taskflow.wiring.settings import load  # noqa: PLC0415 - costs a third of a second
+
     if config is None:
-        named = os.environ.get("TASKFLOW_CONFIG")
-        config = Path(named) if named else Path("taskflow.toml") if Path("taskflow.toml").is_file() else None
-    given = {key: value for key, value in flags.items() if value is not None}
-    return wiring.load(mode, given, os.environ, config, migrate=migrate)
+        named, beside = os.environ.get("TASKFLOW_CONFIG"), Path("taskflow.toml")
+        config = Path(named) if named else beside if beside.is_file() else None
+    return load(mode, flags, os.environ, config, migrate=migrate)
 
 
-def _start(settings: wiring.Settings) -> int:
+def _start(settings: Settings) -> int:
     from taskflow.wiring.runtime import main  # noqa: PLC0415 - costs a second
 
     sys.stdout.flush()
     return main(settings)
+
+
+def _migrate(work: Callable[[str], None], data_dir: str | None, config: Path | None) -> int:
+    """Change the schema; the embedded store only while no process uses it."""
+    from taskflow.wiring import lock  # noqa: PLC0415 - beside what it guards
+
+    settings = _load("run", {"data_dir": data_dir}, config)
+    url = settings["store.url"]
+    with lock.held(Path(settings["data_dir"])) if url.startswith("sqlite:") else nullcontext():
+        work(url)
+    _show_current(settings)
+    return OK
+
+
+def _show_current(settings: Settings) -> None:
+    from taskflow.wiring import database  # noqa: PLC0415 - costs half a second
+
+    installed, newest = database.current(settings["store.url"]), database.history()[0][0]
+    print(f"{installed or 'nothing is installed'}{' (head)' if installed == newest else f'; head is {newest}'}")

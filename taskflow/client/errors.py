@@ -26,12 +26,12 @@ class ProblemError(TaskFlowError):
 
     def __init__(self, document: Mapping[str, Any]) -> None:
         lines = [str(document.get("detail", document))]
-        lines += [f"  {error['pointer'] or 'body'}: {error['detail']}" for error in document.get("errors", ())]
+        lines += [f"  {error.get('pointer') or 'body'}: {error.get('detail')}" for error in document.get("errors", ())]
         super().__init__("\n".join(lines))
         self.document = document
         self.status = int(document.get("status", 0))
 
     @property
-    def retry_after(self) -> bool:
+    def temporary(self) -> bool:
         """Whether the same request may succeed later."""
         return self.status in {429, 503}

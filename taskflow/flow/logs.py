@@ -218,21 +218,3 @@ class LogShipper:
                 self._total += len(data)
         if self._waiting:
             self._bell.ring()
-
-
-class LogReader:
-    """Reads a job's log from its segments."""
-
-    def __init__(self, files: Files, artifacts: Artifacts) -> None:
-        self._files = files
-        self._artifacts = artifacts
-
-    async def read(self, job_id: str, epoch: int | None = None) -> tuple[bytes, bool]:
-        """NDJSON of a job, or of one epoch of it, and whether some of it was dropped.
-
-        Raises:
-            ArtifactsUnavailable: the object store does not answer.
-        """
-        segments = await self._files.segments(job_id, epoch)
-        parts = [await self._artifacts.read(s.object, s.offset, s.length) for s in segments]
-        return b"".join(parts), any(segment.truncated for segment in segments)

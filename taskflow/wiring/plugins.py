@@ -41,7 +41,7 @@ def load(port: str, scheme: str) -> Any:
         known = ", ".join(f"{name}:" for name in schemes(port))
         hint = f"installed: {known}" if known else "none is installed at all: install taskflow-orchestrator with pip"
         raise NoSuchAdapter(
-            f"no plug-in serves {f'{scheme}:' if scheme else 'a URL without a scheme'} as {port}; {hint}"
+            f"no plug-in serves {repr(scheme) if scheme else 'a URL without a scheme'} as {port}; {hint}"
         )
     try:
         factory = found[0].load()

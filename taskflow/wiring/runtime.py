@@ -16,14 +16,14 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import RunsIn
 from taskflow.flow.catalog import Catalog
 from taskflow.flow.effects import RunEffects
-from taskflow.flow.logs import LogReader, LogShipper
+from taskflow.flow.logs import LogShipper
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
 from taskflow.flow.run import Runners
 from taskflow.flow.submit import Submitter
 from taskflow.flow.upkeep import Promoter, Retainer, Sweeper, tell
 from taskflow.ports.clock import SystemClock
-from taskflow.roles.web import ApiDeps, ApiSettings, create_app
+from taskflow.roles.api import ApiDeps, ApiSettings, create_app
 from taskflow.roles.consumer import Consumer, ConsumerConfig
 from taskflow.roles.scheduler import Scheduler
 from taskflow.roles.stop import Role, Stop
@@ -210,7 +210,6 @@ class Runtime:
             cache=opened["cache"],
             limiter=opened["limiter"],
             artifacts=opened["artifacts"],
-            logs=LogReader(opened["store"], opened["artifacts"]),
             pending=self._logs,
             stop=self._stop,
             health=self._health,

@@ -1,0 +1,131 @@
+"""GET /logs/{id}: what the runs of a job wrote, as text or as NDJSON."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Callable
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+
+from taskflow.core.errors import NotFound
+from taskflow.core.limits import DEFAULT_TENANT
+from taskflow.ports.artifacts import Artifacts
+from taskflow.ports.store import Segment
+from taskflow.roles.api.answer import NO_CACHE, Answer
+from taskflow.roles.api.deps import ApiDeps
+from taskflow.roles.api.jobs import job_id_of
+from taskflow.roles.api.operation import Media, Parameter, op
+from taskflow.roles.api.problems import not_found
+from taskflow.roles.api.query import Query
+
+PAUSE: Final = 0.05
+NDJSON: Final = "application/x-ndjson"
+NUMBER_MAX: Final = 2**31 - 1
+_NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}
+_PARAMETERS: Final = (
+    Parameter("epoch", _NUMBER, "Only lines of this execution."),
+    Parameter("after", _NUMBER, "Leave out so many lines: those that the client has."),
+)
+# C0 but tab, DEL, C1, line and paragraph separators, and what changes the direction of writing.
+_CONTROL: Final = re.compile("[\x00-\x08\x0a-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+class LogRoutes:
+    """Logs of jobs."""
+
+    def __init__(self, deps: ApiDeps) -> None:
+        self._deps = deps
+
+    @op(
+        "Read a job's log",
+        tag="logs",
+        answers={200: Media(("text/plain", NDJSON))},
+        parameters=_PARAMETERS,
+        problems=(400, 404, 503),
+        headers={200: {"Taskflow-Logs": "`pending`: more may come; `complete`; `truncated`: some of it is lost."}},
+    )
+    async def get(self, request: Request) -> Answer:
+        """Lines of all executions in order: text with control characters escaped, or, if asked for by Accept, NDJSON.
+        The log of a job that is over is given up to 2 seconds for its last lines to be stored."""
+        job_id = job_id_of(request)
+        query = Query(request, [parameter.name for parameter in _PARAMETERS])
+        epoch = query.whole("epoch", 0, NUMBER_MAX, -1)
+        after = query.whole("after", 0, NUMBER_MAX, 0)
+        query.check()
+        job = await self._deps.store.get(DEFAULT_TENANT, job_id)
+        if job is None:
+            raise not_found(f"job {job_id}")
+        pending = not job.state.terminal or await self._last_lines_missing(job_id)
+        segments = await self._deps.store.segments(job_id, None if epoch < 0 else epoch)
+        lines = _lines(segments, self._deps.artifacts)
+        # The first one is read before the answer begins, so that an object store that is away is a 503.
+        first = await anext(lines, None)
+        ndjson = NDJSON in request.headers.get("accept", "")
+        status = "truncated" if any(s.truncated for s in segments) else "pending" if pending else "complete"
+        headers = (
+            (b"content-type", NDJSON.encode() if ndjson else b"text/plain; charset=utf-8"),
+            (b"vary", b"accept"),
+            (b"taskflow-logs", status.encode()),
+            NO_CACHE,
+        )
+        if first is None:
+            return Answer(200, b"", headers)
+        return Answer(200, b"", headers, _shown(first, lines, after, (lambda line: line) if ndjson else as_text))
+
+    async def _last_lines_missing(self, job_id: str) -> bool:
+        until = time.monotonic() + self._deps.settings.logs_wait
+        while self._deps.pending.pending(job_id):
+            if time.monotonic() > until or self._deps.stop.asked.is_set():
+                return True
+            await asyncio.sleep(PAUSE)
+        return False
+
+
+def as_text(line: bytes) -> bytes:
+    """One NDJSON line for a terminal: a line stays one line, and nothing in it is a command."""
+    try:
+        record: dict[str, Any] = orjson.loads(line)
+        fields = "".join(f" {key}={_value(value)}" for key, value in (record.get("fields") or {}).items())
+        level = str(record["level"]).upper()
+        text = f"{record['ts']} {level:<8} [{record['epoch']}] {record['message']}{fields}"
+    except (ValueError, TypeError, KeyError, AttributeError):
+        text = line.decode("utf-8", "replace")
+    return _CONTROL.sub(_escape, text.rstrip("\n")).encode() + b"\n"
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else orjson.dumps(value).decode()
+
+
+def _escape(match: re.Match[str]) -> str:
+    character = match[0]
+    return {"\n": "\\n", "\r": "\\r"}.get(character) or (
+        f"\\x{ord(character):02x}" if ord(character) < 256 else f"\\u{ord(character):04x}"
+    )
+
+
+async def _lines(segments: list[Segment], artifacts: Artifacts) -> AsyncIterator[list[bytes]]:
+    """The lines of each segment; one whose object is gone has none."""
+    for segment in segments:
+        try:
+            text = await artifacts.read(segment.object, segment.offset, segment.length)
+        except NotFound:
+            continue
+        yield text.splitlines(keepends=True)
+
+
+async def _shown(
+    first: list[bytes], rest: AsyncIterator[list[bytes]], after: int, form: Callable[[bytes], bytes]
+) -> AsyncIterator[bytes]:
+    skip = after
+    lines: list[bytes] | None = first
+    while lines is not None:
+        wanted = lines[skip:]
+        skip = max(0, skip - len(lines))
+        if wanted:
+            yield b"".join(map(form, wanted))
+        lines = await anext(rest, None)

@@ -1,0 +1,203 @@
+"""POST /jobs and /jobs/batch: the way in. A 2xx is sent after the commit, never before."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, Final
+
+import orjson
+from starlette.requests import Request
+
+from taskflow.core.errors import FieldError, Invalid, StoreUnavailable
+from taskflow.core.job import Idempotency, NewJob
+from taskflow.core.limits import BATCH_JOBS, DEFAULT_TENANT, JSON_DEPTH
+from taskflow.ports.store import Inserted
+from taskflow.roles.api import schemas
+from taskflow.roles.api.answer import JSON, NO_CACHE, Answer, json_answer
+from taskflow.roles.api.body import THREAD_BYTES, Bodies, header, only
+from taskflow.roles.api.client import Gate
+from taskflow.roles.api.deps import ApiDeps
+from taskflow.roles.api.documents import job_document, new_job_document
+from taskflow.roles.api.operation import Parameter, op
+from taskflow.roles.api.problems import Problem, conflict, problem_of, unavailable, wrong
+from taskflow.tasks.jsontext import Document, canonical, document
+
+PREFIX: Final = "/api/v1/jobs/"
+ROUTE: Final = "POST /api/v1/jobs"
+BATCH_ROUTE: Final = "POST /api/v1/jobs/batch"
+KEY_BYTES: Final = 255
+REPLAYED: Final = (b"idempotent-replayed", b"true")
+_KEY: Final = re.compile(r"[\x20-\x7e]{1,255}")
+_QUOTED: Final = re.compile(r'"((?:[^"\\]|\\["\\])*)"')
+_HEADER: Final = Parameter(
+    "Idempotency-Key",
+    {"type": "string"},
+    "The same key and body again, within 24 hours, answer 200 with the original job. Bare or quoted, at most 255 "
+    "printable ASCII characters.",
+    "header",
+)
+
+
+class SubmitRoutes:
+    """Takes jobs."""
+
+    def __init__(self, deps: ApiDeps, bodies: Bodies, gate: Gate) -> None:
+        self._deps = deps
+        self._bodies = bodies
+        self._gate = gate
+
+    @op(
+        "Submit a job",
+        tag="jobs",
+        body=schemas.Submit,
+        answers={202: schemas.Job, 200: schemas.Job},
+        parameters=[_HEADER],
+        problems=(400, 408, 409, 413, 415, 422, 429, 503),
+        headers={202: {"Location": "Path of the job."}, 200: {"Idempotent-Replayed": "`true`"}},
+    )
+    async def submit(self, request: Request) -> Answer:
+        """The job is durable when this answers 202. 200 says that the Idempotency-Key had brought this job before."""
+        await self._gate.enter(request.scope)
+        key = idempotency_key(request)
+        read = await self._bodies.document(request)
+        job = await self._deps.catalog.admit(read, _bound(ROUTE, key, read) if key else None)
+        try:
+            async with asyncio.timeout(self._deps.settings.submit_deadline):
+                stored = await self._deps.submitter.submit(job)
+        except (StoreUnavailable, TimeoutError):
+            raise _unknown(job) from None
+        if stored.created:
+            return _accepted(job, stored)
+        return await self._replayed(job, stored)
+
+    @op(
+        "Submit up to 1,000 jobs",
+        tag="jobs",
+        body=schemas.Batch,
+        answers={207: schemas.BatchAnswer},
+        parameters=[_HEADER],
+        problems=(400, 408, 413, 415, 422, 429, 503),
+    )
+    async def batch(self, request: Request) -> Answer:
+        """Each job has an outcome of its own, as if it had been sent alone. Item i uses the key `key:i`. Pointers of
+        errors lead into the item."""
+        key = idempotency_key(request)
+        raw = await self._bodies.raw(request, self._deps.settings.batch_body_bytes)
+        items = await asyncio.to_thread(_items, raw) if len(raw) > THREAD_BYTES else _items(raw)
+        await self._gate.enter(request.scope, len(items))
+        admitted = [await self._admit(index, item, key) for index, item in enumerate(items)]
+        jobs = [job for job in admitted if isinstance(job, NewJob)]
+        stored = iter(await self._deps.submitter.submit_many(jobs))
+        outcomes = [
+            await self._outcome(index, job, next(stored) if isinstance(job, NewJob) else None)
+            for index, job in enumerate(admitted)
+        ]
+        return json_answer({"items": outcomes}, 207)
+
+    async def _admit(self, index: int, item: Document, key: str | None) -> NewJob | Exception:
+        bound = _bound(BATCH_ROUTE, f"{key}:{index}", item) if key else None
+        try:
+            return await self._deps.catalog.admit(item, bound)
+        except Invalid as error:
+            return error
+
+    async def _outcome(
+        self, index: int, job: NewJob | Exception, stored: Inserted | BaseException | None
+    ) -> dict[str, Any]:
+        try:
+            if isinstance(job, Exception):
+                raise job
+            if isinstance(stored, BaseException):
+                raise stored
+            assert stored is not None
+            answer = _accepted(job, stored) if stored.created else await self._replayed(job, stored)
+        except Exception as error:
+            problem = problem_of(error)
+            if problem is None:
+                raise
+            return {"index": index, "status": problem.status, "problem": problem.document()}
+        return {"index": index, "status": answer.status, "job": orjson.Fragment(answer.body)}
+
+    async def _replayed(self, job: NewJob, stored: Inserted) -> Answer:
+        assert job.idempotency is not None
+        if stored.fingerprint != job.idempotency.fingerprint:
+            raise Problem(
+                422,
+                "idempotency-key-reused",
+                f"the key {job.idempotency.key!r} came with another body before; send a new key",
+                [FieldError("Idempotency-Key", "belongs to another body")],
+            )
+        original = await self._deps.store.get(DEFAULT_TENANT, stored.job_id)
+        if original is None:
+            raise conflict("the job of this key was deleted just now; send the request again")
+        headers = (JSON, NO_CACHE, (b"location", PREFIX.encode() + original.id.encode()), REPLAYED)
+        return Answer(200, job_document(original), headers)
+
+
+def idempotency_key(request: Request) -> str | None:
+    """The key of a request, without its quotes.
+
+    Raises:
+        Problem: it is repeated, too long, or holds more than printable ASCII.
+    """
+    value = header(request, "Idempotency-Key")
+    if value is None:
+        return None
+    key = value.strip()
+    quoted = _QUOTED.fullmatch(key)
+    if quoted:
+        key = re.sub(r"\\(.)", r"\1", quoted[1])
+    if not _KEY.fullmatch(key):
+        raise wrong("Idempotency-Key", f"must be 1 to {KEY_BYTES} printable ASCII characters")
+    return key
+
+
+def _bound(route: str, key: str, read: Document) -> Idempotency:
+    return Idempotency(route, key, hashlib.sha256(canonical(read.value)).hexdigest())
+
+
+def _accepted(job: NewJob, stored: Inserted) -> Answer:
+    location = (b"location", PREFIX.encode() + stored.job_id.encode())
+    return Answer(202, new_job_document(job, stored), (JSON, NO_CACHE, location))
+
+
+def _unknown(job: NewJob) -> Problem:
+    return unavailable(f"the store did not answer: whether job {job.id} was stored will show under its id")
+
+
+def _items(raw: bytes) -> Sequence[Document]:
+    """The jobs of a batch body, each with the source of its members.
+
+    Raises:
+        Malformed: the body is no JSON.
+        Invalid: it is no batch.
+    """
+    outer = document(raw, JSON_DEPTH + 2)
+    only(outer, "jobs")
+    jobs = outer.value.get("jobs")
+    if not isinstance(jobs, list):
+        raise Invalid([FieldError("/jobs", "must be an array of jobs")])
+    if not 1 <= len(jobs) <= BATCH_JOBS:
+        raise Invalid([FieldError("/jobs", f"holds {len(jobs)} jobs: 1 to {BATCH_JOBS} are taken at once")])
+    errors = [FieldError(f"/jobs/{i}", "must be an object") for i, job in enumerate(jobs) if not isinstance(job, dict)]
+    if errors:
+        raise Invalid(errors[:50])
+    return [document(text.encode()) for text in _elements(outer.source["jobs"])]
+
+
+def _elements(array: str) -> list[str]:
+    """The source of each object in the source of an array that is known to be well-formed."""
+    texts: list[str] = []
+    position = array.index("{")
+    while position >= 0:
+        _, end = _DECODER.raw_decode(array, position)
+        texts.append(array[position:end])
+        position = array.find("{", end)
+    return texts
+
+
+_DECODER: Final = json.JSONDecoder(parse_int=str)
