@@ -56,7 +56,7 @@ def raw(directory: Path, jobs: int) -> tuple[float, float]:
     connection.execute("CREATE TABLE finished (id TEXT PRIMARY KEY, payload TEXT, result TEXT)")
     ids = [new_id() for _ in range(jobs)]
 
-    def batches(work: Callable[[list[tuple[str]]], None]) -> float:
+    def batches(work: Callable[[list[tuple[str]]], object]) -> float:
         start = time.perf_counter()
         for first in range(0, jobs, BATCH):
             connection.execute("BEGIN IMMEDIATE")
@@ -70,8 +70,8 @@ def raw(directory: Path, jobs: int) -> tuple[float, float]:
 
     insert = f"INSERT INTO jobs VALUES (?, 'queued', '{PAYLOAD}', 0)"
     claim = "UPDATE jobs SET state = 'running', epoch = epoch + 1 WHERE id = ?"
-    inserted = batches(lambda keys: connection.executemany(insert, keys) and None)
-    claimed = batches(lambda keys: connection.executemany(claim, keys) and None)
+    inserted = batches(lambda keys: connection.executemany(insert, keys))
+    claimed = batches(lambda keys: connection.executemany(claim, keys))
     finished = batches(finish)
     connection.close()
     return jobs / inserted, jobs / (inserted + claimed + finished)

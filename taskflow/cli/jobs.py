@@ -23,7 +23,9 @@ from taskflow.core.durations import seconds
 
 COLUMNS: Final = ("id", "task", "queue", "state", "reason", "attempt", "created_at")
 
-Payload = Annotated[str | None, Parameter(help="a JSON object, or - to read it from standard input")]
+Payload = Annotated[
+    str | None, Parameter(help="a JSON object, or - to read it from standard input", allow_leading_hyphen=True)
+]
 Arguments = Annotated[
     list[str] | None,
     Parameter(name="--arg", help="name=value of the payload; JSON where it reads as JSON, else text", negative=""),

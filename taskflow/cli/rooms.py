@@ -18,6 +18,10 @@ DEAD: Final = ("id", "task", "reason", "attempt", "message")
 Task = Annotated[str | None, Parameter(help="those of this task")]
 Queue = Annotated[str | None, Parameter(help="those of this queue")]
 ErrorType = Annotated[str | None, Parameter(help="those that failed with this type")]
+Payload = Annotated[
+    str | None,
+    Parameter(help="another payload: a JSON object, or - for standard input", allow_leading_hyphen=True),
+]
 All = Annotated[bool, Parameter(name="--all", help="every one, 1,000 at most", negative="")]
 
 queues = App(name="queues", help="Look at queues, pause and resume them.")
@@ -81,7 +85,7 @@ def replay_dead(
     queue: Queue = None,
     error_type: ErrorType = None,
     every: All = False,
-    payload: Annotated[str | None, Parameter(help="another payload: a JSON object, or - for standard input")] = None,
+    payload: Payload = None,
     as_json: Json = False,
     url: Url = None,
 ) -> int:
