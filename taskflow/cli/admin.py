@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -145,7 +144,7 @@ def _migrate(work: Callable[[str], None], data_dir: str | None, config: Path | N
 
     settings = _load("run", {"data_dir": data_dir}, config)
     url = settings["store.url"]
-    with lock.held(Path(settings["data_dir"])) if url.startswith("sqlite:") else nullcontext():
+    with lock.embedded(url, settings["data_dir"]):
         work(url)
     _show_current(settings)
     return OK

@@ -33,6 +33,7 @@ TAGS_MAX: Final = 32
 METADATA_BYTES: Final = 16 << 10
 ERRORS_SHOWN: Final = 50
 _INSTANT: Final = re.compile(r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_DURATION: Final = re.compile(r"[0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+")
 
 
 class UnknownName(Invalid):
@@ -134,6 +135,8 @@ class _Body:
         value = self.value[field]
         try:
             if isinstance(value, bool) or not isinstance(value, int | float | str):
+                raise ValueError
+            if isinstance(value, str) and not _DURATION.fullmatch(value):
                 raise ValueError
             length = seconds(value)
         except ValueError:

@@ -19,7 +19,7 @@ from taskflow.flow.claim import Claimer, Slots
 from taskflow.flow.draw import Drawer
 from taskflow.flow.heart import boot_seconds
 from taskflow.flow.intake import Intake
-from taskflow.flow.loops import keep
+from taskflow.flow.loops import Bell, keep
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
 from taskflow.flow.reconcile import Run, differences
@@ -81,6 +81,7 @@ class Consumer:
         self._tasks = {kind: [task.name for task in registry.by_kind(kind)] for kind in RunsIn}
         self._started: dict[Run, float] = {}
         self._lanes: list[LaneKey] = []
+        self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
         self._backlog_since: float | None = None
         self._runners = runners(self._done)
@@ -134,9 +135,9 @@ class Consumer:
                 for loop in (
                     keep("claim", self.claimer.once, self.claimer.bell),
                     keep("draw", self.drawer.once, self.drawer.bell),
-                    keep("queues", self._look_at_queues),
+                    keep("queues", self._look_at_queues, self._queues),
                     keep("progress", self._progress.once),
-                    keep("cancel events", self._hear_cancels),
+                    keep("events", self._hear),
                 )
             ]
             started()
@@ -242,9 +243,13 @@ class Consumer:
                 await self._consumption.follow(lanes)
         return QUEUES_PERIOD
 
-    async def _hear_cancels(self) -> float:
-        async with self._events.subscribe("cancel") as events:
-            async for _, body in events:
+    async def _hear(self) -> float:
+        async with self._events.subscribe("cancel", "queues") as events:
+            async for topic, body in events:
+                if topic == "queues":
+                    self._queues.ring()
+                    self.drawer.bell.ring()
+                    continue
                 job_id, _, epoch = body.decode().partition(" ")
                 if epoch.isdecimal() and (job_id, int(epoch)) in self._started:
                     self._runners.stop(job_id, int(epoch), StopReason.CANCELLED)

@@ -50,8 +50,7 @@ def main(settings: Settings) -> int:
     logs.configure(settings["log.format"], settings["log.level"])
     try:
         with ExitStack() as stack:
-            if settings["store.url"].startswith("sqlite:"):
-                stack.enter_context(lock.held(Path(settings["data_dir"])))
+            stack.enter_context(lock.embedded(settings["store.url"], settings["data_dir"]))
             revision = database.prepare(settings["store.url"], migrate=settings.migrate)
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(Runtime(settings, revision).run())

@@ -70,6 +70,11 @@ class Process:
                 start_new_session=True,
             )
 
+    def listens(self) -> bool:
+        """Whether its port takes connections."""
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
     def kill(self) -> None:
         assert self._process is not None
         self._process.kill()

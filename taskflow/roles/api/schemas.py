@@ -14,7 +14,7 @@ from taskflow.core.limits import ATTEMPTS_MAX, BATCH_JOBS, DEFAULT_PRIORITY, HOR
 from taskflow.flow.admit import TAGS_MAX
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9._:-]{1,128}$")]
-Text = Annotated[str, Field(pattern=r"^(\d+(\.\d+)?(ms|s|m|h|d))+$")]
+Text = Annotated[str, Field(pattern=r"^([0-9]+(\.[0-9]+)?|([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+)$")]
 Nothing = SkipJsonSchema[None]
 JsonObject = dict[str, Any]
 
@@ -50,7 +50,9 @@ class Submit(Closed):
     delay: Annotated[float, Field(ge=0, le=HORIZON_SECONDS)] | Text | Nothing = Field(
         default=None, description="Not before so many seconds (or `1h30m`) have passed."
     )
-    max_attempts: int | Nothing = Field(default=None, ge=1, le=ATTEMPTS_MAX, description="The task's own unless said.")
+    max_attempts: Annotated[int, Field(ge=1, le=ATTEMPTS_MAX)] | Nothing = Field(
+        default=None, description="The task's own unless said."
+    )
     timeout: Annotated[float, Field(gt=0, le=TIMEOUT_SECONDS_MAX)] | Text | Nothing = Field(
         default=None, description="Seconds (or `10m`) that one attempt may take; the task's own unless said."
     )
