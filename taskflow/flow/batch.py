@@ -46,6 +46,7 @@ class Batcher(Generic[T, R]):
         self._in_flight = in_flight
         self._cap = waiting
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._active = 0
         self._flying: set[asyncio.Task[None]] = set()
 
     def __len__(self) -> int:
@@ -58,16 +59,21 @@ class Batcher(Generic[T, R]):
             raise StoreUnavailable(f"{self._cap} writes are waiting for the store; try again later")
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
-        if len(self._flying) < self._in_flight:
+        if self._active < self._in_flight:
+            self._active += 1
             task = asyncio.get_running_loop().create_task(self._fly())
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
         return future
 
     async def _fly(self) -> None:
-        while self._waiting:
-            batch = self._take()
-            await self._commit(batch)
+        try:
+            while self._waiting:
+                await self._commit(self._take())
+        finally:
+            # Counted here and not by the task's end, which is noticed a turn later: an item that came in between
+            # would wait for a flight that has landed.
+            self._active -= 1
 
     def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
         batch: list[tuple[T, asyncio.Future[R]]] = []

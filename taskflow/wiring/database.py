@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from taskflow.adapters.sql import schema
+from taskflow.adapters.sql import revision
 from taskflow.core.errors import TaskFlowError
 
 
@@ -10,23 +10,31 @@ class SchemaBehind(TaskFlowError):
     """The schema is older than this code."""
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, to: str = "head") -> None:
     """Bring the schema to a revision."""
-    schema.upgrade(url, revision)
+    from taskflow.adapters.sql import schema  # noqa: PLC0415 - costs a start
+
+    schema.upgrade(url, to)
 
 
-def downgrade(url: str, revision: str) -> None:
+def downgrade(url: str, to: str) -> None:
     """Take the schema back to a revision."""
-    schema.downgrade(url, revision)
+    from taskflow.adapters.sql import schema  # noqa: PLC0415 - costs a start
+
+    schema.downgrade(url, to)
 
 
 def current(url: str) -> str | None:
     """The installed revision."""
+    from taskflow.adapters.sql import schema  # noqa: PLC0415 - costs a start
+
     return schema.current(url)
 
 
 def history() -> list[tuple[str, str]]:
     """Every revision, newest first."""
+    from taskflow.adapters.sql import schema  # noqa: PLC0415 - costs a start
+
     return schema.history()
 
 
@@ -36,7 +44,11 @@ def prepare(url: str, *, migrate: bool) -> str:
     Raises:
         SchemaBehind: it is older, and may not be migrated here.
     """
-    known = [revision for revision, _ in schema.history()]
+    if revision.up_to_date(url):
+        return revision.HEAD
+    from taskflow.adapters.sql import schema  # noqa: PLC0415 - costs a start
+
+    known = [name for name, _ in schema.history()]
     installed = schema.current(url)
     if installed == schema.head() or (installed is not None and installed not in known):
         return installed

@@ -11,7 +11,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from taskflow.adapters.sql import SqliteStore, schema
+from taskflow.adapters.sql import SqliteStore, revision, schema
 from taskflow.adapters.sql.tables import metadata
 from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.ports.store import StateStore
@@ -67,12 +67,14 @@ def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
     """No drift; down and up again; a table that is not ours is left alone."""
     url = f"sqlite:///{tmp_path}/t.db"
     assert schema.current(url) is None
+    assert not revision.up_to_date(url)
     with schema.engine(url).begin() as connection:
         connection.exec_driver_sql("CREATE TABLE celery_taskmeta (id INTEGER PRIMARY KEY)")
     schema.upgrade(url)
     schema.downgrade(url, "base")
     schema.upgrade(url)
-    assert schema.current(url) == schema.head()
+    assert schema.current(url) == schema.head() == revision.HEAD
+    assert revision.up_to_date(url)
     with schema.engine(url).connect() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM celery_taskmeta").scalar() == 0
         context = MigrationContext.configure(

@@ -351,7 +351,8 @@ def test_the_schema_of_a_store_in_use_is_left_alone(capsys: pytest.CaptureFixtur
     """Another process holds the data directory."""
     from taskflow.wiring import lock  # noqa: PLC0415 - beside its use
 
-    with lock.held(tmp_path / ".taskflow"):
+    data = tmp_path / ".taskflow"
+    with lock.embedded(f"sqlite:///{data}/taskflow.db", str(data)):
         assert run(["db", "upgrade"]) == 2
     assert "in use by process" in capsys.readouterr().err
 

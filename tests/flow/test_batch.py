@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+import anyio
 import anyio.lowlevel
 import pytest
 
@@ -99,3 +100,12 @@ async def test_the_queue_is_capped() -> None:
         batcher.put(3)
     table.gate.set()
     assert [await first, await second] == [10, 20]
+
+
+async def test_one_after_another_never_waits_for_a_flight_that_has_landed() -> None:
+    """An item that comes in the very turn in which the last write was answered is written, too."""
+    table = Table()
+    batcher = Batcher(table.write, in_flight=1)
+    with anyio.fail_after(5):
+        for n in range(1_000):
+            assert await batcher.put(n) == n * 10

@@ -21,7 +21,7 @@ from taskflow.roles.api import schemas
 from taskflow.roles.api.answer import Answer, json_answer
 from taskflow.roles.api.body import Bodies, only
 from taskflow.roles.api.deps import ApiDeps
-from taskflow.roles.api.jobs import list_answer, replay_one
+from taskflow.roles.api.jobs import list_answer, payload_of, replay_one
 from taskflow.roles.api.operation import op
 from taskflow.roles.api.problems import conflict, not_found, problem_of
 from taskflow.roles.api.query import DEAD, ERROR_TYPE_MAX
@@ -63,6 +63,7 @@ class DeadRoutes:
         matches further ones. A payload replaces that of each."""
         read = await self._bodies.document(request)
         only(read, "ids", "filter", "payload")
+        payload_of(read)
 
         async def replay(job: Job) -> None:
             await replay_one(self._deps, job, read)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from starlette.requests import Request
 
@@ -139,8 +139,9 @@ async def replay_one(deps: ApiDeps, job: Job, read: Document) -> Job:
         Invalid: the payload does not fit the task.
         Conflict: the job is not failed any more.
     """
-    if "payload" in read.value:
-        await check_payload(deps, job.task, read)
+    payload = payload_of(read)
+    if payload is not None:
+        await _check_payload(deps, job.task, payload)
     done = await deps.store.replay(DEFAULT_TENANT, job.id, read.source.get("payload"))
     if done is None:
         raise not_found(f"job {job.id}")
@@ -150,17 +151,23 @@ async def replay_one(deps: ApiDeps, job: Job, read: Document) -> Job:
     return replayed
 
 
-async def check_payload(deps: ApiDeps, task: str, read: Document) -> None:
-    """Check the payload of a document that replaces one.
+def payload_of(read: Document) -> dict[str, Any] | None:
+    """The payload of a document that may bring one.
 
     Raises:
-        Invalid: it is no object, too large, or does not fit.
+        Invalid: it is no object, or too large.
     """
+    if "payload" not in read.value:
+        return None
     payload, size = read.value["payload"], len(read.source["payload"].encode())
     if not isinstance(payload, dict):
         raise Invalid([FieldError("/payload", "must be an object of keyword arguments")])
     if size > PAYLOAD_BYTES:
         raise Invalid([FieldError("/payload", f"is {size} bytes long: {PAYLOAD_BYTES} is the most")])
+    return payload
+
+
+async def _check_payload(deps: ApiDeps, task: str, payload: dict[str, Any]) -> None:
     for snapshot in (await deps.catalog.snapshot(), await deps.catalog.snapshot(MISS)):
         known = snapshot.tasks.get(task)
         if known is not None:
