@@ -73,7 +73,7 @@ def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
                 if text[position : position + 1] != ":":
                     raise Malformed(f"':' is missing at character {position}")
                 begin = _skip(text, position + 1)
-                member, end = _scan(text, begin)
+                member, end = _member(text, begin, key)
                 if key in value:
                     raise Invalid([FieldError(_pointer(key), "this member occurs twice")])
                 value[key], source[key] = member, text[begin:end]
@@ -89,6 +89,15 @@ def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
         raise Malformed(f"there is more text after the document, at character {position + 1}")
     _check_texts(text, value)
     return Document(value, source)
+
+
+def _member(text: str, begin: int, name: str) -> tuple[Any, int]:
+    """A member's value and where it ends; what is wrong in it is wrong in that member."""
+    try:
+        value, end = _scan(text, begin)
+    except Invalid as error:
+        raise Invalid([FieldError(_pointer(name) + wrong.pointer, wrong.detail) for wrong in error.errors]) from None
+    return value, int(end)
 
 
 def loads(raw: bytes | str, depth: int = JSON_DEPTH) -> Any:

@@ -1,4 +1,4 @@
-"use strict";
+import { init } from "./redoc-bundle.js";
 
-// Without this it reports to its vendor.
-Redoc.init("/openapi.json", { disableTelemetry: true, hideLogo: true }, document.getElementById("page"));
+// Without the first of these it reports to its vendor.
+init("/openapi.json", { disableTelemetry: true }, document.getElementById("page"));
