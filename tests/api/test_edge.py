@@ -13,7 +13,6 @@ import httpx2
 import pytest
 
 from taskflow.core.errors import StoreUnavailable
-from taskflow.core.ids import is_id
 from taskflow.ports.limiter import Rate
 from taskflow.roles.api import answer as answers
 from taskflow.roles.api.answer import Answer
@@ -48,7 +47,7 @@ async def test_a_request_id_is_made_where_none_is_good(house: House, given: str 
     """What could break a log line is not taken."""
     headers = {} if given is None else {b"x-request-id": given.encode()}
     answer = await house.http.get("/jobs", headers=headers)
-    assert is_id(answer.headers["x-request-id"])
+    assert re.fullmatch("[0-9a-f]{24}", answer.headers["x-request-id"])
 
 
 @pytest.mark.parametrize(
@@ -116,19 +115,23 @@ async def test_a_store_that_is_away_is_503(house: House, monkeypatch: pytest.Mon
 
 
 async def test_a_handler_has_a_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """503 where the store says nothing."""
+    """503 where the store says nothing; a submit says under which id its job may turn up."""
     async with opened(tmp_path, deadline=0.05) as house:
 
         async def silent(*_: Any) -> None:
             await asyncio.Event().wait()
 
         monkeypatch.setattr(house.store, "find", silent)
+        monkeypatch.setattr(house.deps.submitter, "submit", silent)
         assert (await house.http.get("/jobs")).status_code == 503
+        submitted = await house.http.post("/jobs", json={"task": "t.any"})
+        assert submitted.status_code == 503
+        assert "whether job " in submitted.json()["detail"]
 
 
 async def test_a_body_that_does_not_come_is_408(tmp_path: Path) -> None:
     """Whoever sends a byte a minute holds nothing."""
-    async with opened(tmp_path, body_deadline=0.05) as house:
+    async with opened(tmp_path, deadline=0.05) as house:
 
         async def slow() -> AsyncIterator[bytes]:
             yield b"{"

@@ -19,7 +19,7 @@ from taskflow.roles.api.operation import operation_of
 from taskflow.roles.api.pages import PageRoutes
 from taskflow.roles.api.problems import of_status
 from taskflow.roles.api.resource import Resource
-from taskflow.roles.api.routes import COUNTED_BY_HANDLER, WAITING, api_routes, page_routes
+from taskflow.roles.api.routes import COUNTED_BY_HANDLER, LONG, WAITING, api_routes, page_routes
 
 
 def create_app(deps: ApiDeps) -> Starlette:
@@ -36,7 +36,7 @@ def create_app(deps: ApiDeps) -> Starlette:
             path,
             Resource(
                 handlers,
-                deadline=settings.deadline + (settings.wait_max if path == WAITING else 0),
+                deadline=settings.deadline * (4 if path in LONG else 1) + (settings.wait_max if path == WAITING else 0),
                 gate=None if path in COUNTED_BY_HANDLER else gate,
             ),
         )

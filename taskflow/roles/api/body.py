@@ -9,7 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from taskflow.core.errors import FieldError, Invalid
 from taskflow.flow.admit import nearest
-from taskflow.roles.api.problems import Problem, wrong
+from taskflow.roles.api.problems import LATE, Problem, wrong
 from taskflow.tasks.jsontext import Document, document
 
 THREAD_BYTES: Final = 256 << 10
@@ -23,12 +23,10 @@ class Bodies:
 
     Args:
         limit: most bytes of a body, unless a call says otherwise.
-        deadline: seconds in which a body must have come.
     """
 
-    def __init__(self, limit: int, deadline: float) -> None:
+    def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._deadline = deadline
 
     async def raw(self, request: Request, limit: int | None = None) -> bytes:
         """The bytes of a JSON body.
@@ -54,7 +52,7 @@ class Bodies:
 
     async def optional(self, request: Request, *fields: str) -> Document:
         """A JSON object with some of `fields`, or nothing at all."""
-        if "content-type" not in request.headers:
+        if not values(request, b"content-type"):
             raw = await self._read(request, self._limit)
             if raw.strip():
                 _check_type(request)
@@ -64,28 +62,29 @@ class Bodies:
         return read
 
     async def _read(self, request: Request, limit: int) -> bytes:
-        declared = request.headers.get("content-length", "")
-        if declared.isdecimal() and int(declared[:20]) > limit:
+        declared = values(request, b"content-length")
+        if declared and declared[0].isdigit() and int(declared[0][:20]) > limit:
             raise _too_large(limit)
         parts: list[bytes] = []
         size = 0
-        try:
-            async with asyncio.timeout(self._deadline):
-                while True:
-                    message = await request.receive()
-                    if message["type"] == "http.disconnect":
-                        raise ClientDisconnect
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if size > limit:
-                        raise _too_large(limit)
-                    parts.append(part)
-                    if not message.get("more_body", False):
-                        return b"".join(parts)
-        except TimeoutError:
-            raise Problem(
-                408, "request-timeout", f"the body did not come within {self._deadline:g} s", headers=CLOSE
-            ) from None
+        request.scope[LATE] = _late
+        while True:
+            message = await request.receive()
+            if message["type"] == "http.disconnect":
+                raise ClientDisconnect
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise _too_large(limit)
+            parts.append(part)
+            if not message.get("more_body", False):
+                del request.scope[LATE]
+                return b"".join(parts)
+
+
+def values(request: Request, name: bytes) -> list[bytes]:
+    """Every value of a header, as it came."""
+    return [value for given, value in request.scope["headers"] if given == name]
 
 
 def only(read: Document, *fields: str) -> None:
@@ -104,15 +103,22 @@ def only(read: Document, *fields: str) -> None:
 
 
 def _check_type(request: Request) -> None:
-    encoding = request.headers.get("content-encoding", "identity").strip().lower()
-    if encoding not in {"", "identity"}:
-        raise Problem(415, "unsupported-media-type", f"Content-Encoding {encoding[:40]!r} is not taken: send it plain")
-    kinds = request.headers.getlist("content-type")
-    kind, _, rest = (kinds[0] if len(kinds) == 1 else "").partition(";")
-    charset = rest.strip().lower().removeprefix("charset=").strip('"')
-    if kind.strip().lower() != "application/json" or charset not in {"", "utf-8"}:
-        shown = ", ".join(kinds)[:80] or "no Content-Type"
+    for encoding in values(request, b"content-encoding"):
+        if encoding.strip().lower() not in {b"", b"identity"}:
+            shown = encoding.decode("latin-1")[:40]
+            raise Problem(415, "unsupported-media-type", f"Content-Encoding {shown!r} is not taken: send it plain")
+    kinds = values(request, b"content-type")
+    if kinds == [b"application/json"]:
+        return
+    kind, _, rest = (kinds[0] if len(kinds) == 1 else b"").partition(b";")
+    charset = rest.strip().lower().removeprefix(b"charset=").strip(b'"')
+    if kind.strip().lower() != b"application/json" or charset not in {b"", b"utf-8"}:
+        shown = b", ".join(kinds).decode("latin-1")[:80] or "no Content-Type"
         raise Problem(415, "unsupported-media-type", f"{shown!r} is not taken: send application/json in UTF-8")
+
+
+def _late() -> Problem:
+    return Problem(408, "request-timeout", "the body did not come in time", headers=CLOSE)
 
 
 def _too_large(limit: int) -> Problem:
@@ -125,7 +131,7 @@ def header(request: Request, name: str) -> str | None:
     Raises:
         Problem: it is there more than once.
     """
-    values = request.headers.getlist(name)
-    if len(values) > 1:
+    found = values(request, name.lower().encode())
+    if len(found) > 1:
         raise wrong(name, "must not be repeated")
-    return values[0] if values else None
+    return found[0].decode("latin-1") if found else None

@@ -55,9 +55,7 @@ class ApiSettings:
         keys: bearer keys that may use the API, in clear or as `sha256:` and the hex digest; none lets everybody in.
         trusted_proxies: addresses or networks whose X-Forwarded-For counts.
         wait_max: most seconds that `Prefer: wait` holds a request.
-        deadline: seconds after which a request that does not wait is answered 503.
-        submit_deadline: seconds after which a submit is answered 503 with the id that the job has if it was stored.
-        body_deadline: seconds in which a body must have come.
+        deadline: seconds after which a request that does not wait is answered: 408 if its body is still coming, else 503.
         logs_wait: seconds that a settled job's last log lines are waited for.
     """
 
@@ -70,9 +68,7 @@ class ApiSettings:
     batch_body_bytes: int = BATCH_BODY_BYTES
     wait_max: float = 60.0
     waiters_max: int = 10_000
-    deadline: float = 30.0
-    submit_deadline: float = 10.0
-    body_deadline: float = 30.0
+    deadline: float = 20.0
     logs_wait: float = 2.0
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from taskflow.core.ids import new_id
 from taskflow.core.limits import is_name
 from taskflow.roles.api.client import CLIENT, HEADERS, KEY, Keys, Proxies
 from taskflow.roles.api.problems import Problem, problem_of
@@ -48,7 +48,7 @@ class Edge:
         found, size = _headers(scope)
         request_id = found.get(b"x-request-id", "")
         if not is_name(request_id):
-            request_id = new_id()
+            request_id = os.urandom(12).hex()
         scope[REQUEST_ID] = request_id
         started = False
 

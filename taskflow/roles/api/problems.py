@@ -24,6 +24,8 @@ from taskflow.roles.api.answer import Answer, Header
 from taskflow.tasks.jsontext import Malformed, escaped
 
 URN: Final = "urn:taskflow:problem:"
+LATE: Final = "taskflow.late"
+"""Scope key of a callable: the problem that it is when the deadline of the request passes now."""
 PROBLEM_JSON: Final[Header] = (b"content-type", b"application/problem+json")
 TITLES: Final = {
     "bad-request": "A header or query parameter is wrong",

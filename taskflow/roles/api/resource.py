@@ -11,7 +11,7 @@ from starlette.types import Receive, Scope, Send
 from taskflow.roles.api.client import Gate
 from taskflow.roles.api.edge import REQUEST_ID
 from taskflow.roles.api.operation import Handler
-from taskflow.roles.api.problems import Problem, problem_of
+from taskflow.roles.api.problems import LATE, Problem, problem_of, unavailable
 
 
 class Resource:
@@ -45,6 +45,11 @@ class Resource:
                 answer = await handler(Request(scope, receive))
         except ClientDisconnect:
             return
+        except TimeoutError:
+            late = scope.get(LATE)
+            answer = (late() if late else unavailable("no answer in time; send the request again")).answer(
+                scope[REQUEST_ID]
+            )
         except Exception as error:
             problem = problem_of(error)
             if problem is None:

@@ -24,11 +24,13 @@ COUNTED_BY_HANDLER: Final = frozenset({f"{V1}/jobs", f"{V1}/jobs/batch"})
 """Paths whose handlers count against the rate limit themselves."""
 WAITING: Final = f"{V1}/jobs/{{id}}"
 """The path that may hold a request."""
+LONG: Final = frozenset({f"{V1}/jobs/batch", f"{V1}/dead-letters/replay", f"{V1}/dead-letters/purge"})
+"""Paths whose requests may take several times as long as others."""
 
 
 def api_routes(deps: ApiDeps, gate: Gate) -> Routes:
     """Handlers by path and method."""
-    bodies = Bodies(deps.settings.body_bytes, deps.settings.body_deadline)
+    bodies = Bodies(deps.settings.body_bytes)
     submit, jobs = SubmitRoutes(deps, bodies, gate), JobRoutes(deps, bodies)
     dead, catalogue = DeadRoutes(deps, bodies), CatalogueRoutes(deps, bodies)
     files, logs = FileRoutes(deps), LogRoutes(deps)

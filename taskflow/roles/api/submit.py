@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final
 
 import orjson
@@ -23,7 +24,7 @@ from taskflow.roles.api.client import Gate
 from taskflow.roles.api.deps import ApiDeps
 from taskflow.roles.api.documents import job_document, new_job_document
 from taskflow.roles.api.operation import Parameter, op
-from taskflow.roles.api.problems import Problem, conflict, problem_of, unavailable, wrong
+from taskflow.roles.api.problems import LATE, Problem, conflict, problem_of, unavailable, wrong
 from taskflow.tasks.jsontext import Document, canonical, document
 
 PREFIX: Final = "/api/v1/jobs/"
@@ -65,10 +66,10 @@ class SubmitRoutes:
         key = idempotency_key(request)
         read = await self._bodies.document(request)
         job = await self._deps.catalog.admit(read, _bound(ROUTE, key, read) if key else None)
+        request.scope[LATE] = partial(_unknown, job)
         try:
-            async with asyncio.timeout(self._deps.settings.submit_deadline):
-                stored = await self._deps.submitter.submit(job)
-        except (StoreUnavailable, TimeoutError):
+            stored = await self._deps.submitter.submit(job)
+        except StoreUnavailable:
             raise _unknown(job) from None
         if stored.created:
             return _accepted(job, stored)
