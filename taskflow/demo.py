@@ -11,7 +11,7 @@ from taskflow import Context, Fail, task
 
 
 @task("demo.echo")
-async def echo(ctx: Context, **payload: Any) -> dict[str, Any]:
+async def echo(ctx: Context, /, **payload: Any) -> dict[str, Any]:
     """Return the payload."""
     ctx.log.info("echo", members=len(payload))
     return payload

@@ -81,7 +81,11 @@ def upgrade() -> None:
         sa.Column("result", sa.Text(), nullable=True),
         sa.CheckConstraint("state IN ('succeeded','cancelled','expired')", name=op.f("ck_finished_state")),
         sa.PrimaryKeyConstraint("id", "finished_at", name=op.f("pk_finished")),
+        postgresql_partition_by="RANGE (finished_at)",
     )
+    if op.get_context().dialect.name == "postgresql":
+        # A row always finds a home, also where nobody has made the day's partition yet.
+        op.execute("CREATE TABLE finished_default PARTITION OF finished DEFAULT")
     with op.batch_alter_table("finished", schema=None) as batch_op:
         batch_op.create_index("ix_finished_finished_at", ["finished_at"], unique=False)
         batch_op.create_index("ix_finished_list", ["tenant", "created_at", "id"], unique=False)

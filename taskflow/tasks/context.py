@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -79,6 +80,10 @@ class Log:
     def error(self, message: str, **fields: Any) -> None:
         """Write a line at level error."""
         self._effects.emit_log("error", message, fields)
+
+    def exception(self, message: str, **fields: Any) -> None:
+        """Write a line at level error with the traceback of the exception being handled, as field `exception`."""
+        self._effects.emit_log("error", message, {"exception": traceback.format_exc(limit=-30), **fields})
 
 
 class Files:

@@ -10,14 +10,14 @@ from typing import Any, Final, Generic, Literal, ParamSpec, TypeVar
 
 from taskflow.core.durations import seconds
 from taskflow.core.job import RunsIn
-from taskflow.core.limits import DEFAULT_QUEUE, TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, is_name
+from taskflow.core.limits import DEFAULT_QUEUE, HORIZON_SECONDS, TIMEOUT_SECONDS, TIMEOUT_SECONDS_MAX, is_name
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.store import TaskInfo
 from taskflow.tasks.payload import Signature
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_SIZE: Final = re.compile(r"(\d+)(KiB|MiB|GiB)")
+_SIZE: Final = re.compile(r"([1-9][0-9]{0,8})(KiB|MiB|GiB)")
 _UNITS: Final = {"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -122,15 +122,15 @@ def task(
     Raises:
         BadTask: a value is out of its range; the message names it.
     """
+    if callable(name):
+        raise BadTask(f"@task needs a name: write @task('reports.build') above {getattr(name, '__name__', name)!r}")
     for what, text in (("name", name), ("queue", queue)):
-        if not is_name(text):
-            raise BadTask(f"task {name!r}: {what} {text!r} must be 1 to 128 letters, digits, '.', '_', ':' or '-'")
-    try:
-        limit = seconds(timeout)
-    except ValueError as error:
-        raise BadTask(f"task {name!r}: timeout: {error}") from None
-    if not 0 < limit <= TIMEOUT_SECONDS_MAX:
-        raise BadTask(f"task {name!r}: timeout {timeout!r} must be more than 0 and at most 24h")
+        if not (isinstance(text, str) and is_name(text)):
+            raise BadTask(
+                f"task {name!r:.200}: {what} {text!r:.200} must be 1 to 128 letters, digits, '.', '_', ':' or '-'"
+            )
+    limit = _timeout(name, timeout)
+    policy = _policy(name, retry)
 
     def declare(function: Callable[P, R]) -> Task[P, R]:
         kind = _kind(name, function, runs_in)
@@ -140,7 +140,7 @@ def task(
             function,
             name,
             queue=queue,
-            retry=retry or RetryPolicy(),
+            retry=policy,
             timeout=limit,
             runs_in=kind,
             memory=_bytes(name, memory),
@@ -156,12 +156,36 @@ def lifespan(function: Callable[[], AsyncIterator[Mapping[str, Any]]]) -> Lifesp
     return Lifespan(function)
 
 
+def _timeout(name: str, timeout: float | str) -> float:
+    try:
+        limit = seconds(timeout)
+    except (TypeError, ValueError):
+        limit = 0.0
+    if not 0 < limit <= TIMEOUT_SECONDS_MAX:
+        raise BadTask(
+            f"task {name!r}: timeout={timeout!r:.80}: use seconds or a text such as '10m', more than 0 and at most 24h"
+        )
+    return limit
+
+
+def _policy(name: str, retry: RetryPolicy | None) -> RetryPolicy:
+    if retry is None:
+        return RetryPolicy()
+    if not isinstance(retry, RetryPolicy):
+        raise BadTask(f"task {name!r}: retry={retry!r:.80}: use a RetryPolicy, such as RetryPolicy(attempts=3)")
+    if float(retry.cap) > HORIZON_SECONDS:
+        raise BadTask(f"task {name!r}: retry: cap={retry.cap!r} must be 5 years ({HORIZON_SECONDS} seconds) at most")
+    return retry
+
+
 def _kind(name: str, function: Callable[..., Any], asked: str | None) -> RunsIn:
     if not inspect.isfunction(function):
         raise BadTask(f"task {name!r}: {function!r} is no function")
     if inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
         raise BadTask(f"task {name!r}: a generator cannot be a handler; return a value instead of yielding")
     is_async = inspect.iscoroutinefunction(function)
+    if asked not in (None, *RunsIn):
+        raise BadTask(f"task {name!r}: runs_in={asked!r}: use 'async', 'thread' or 'process', or leave it out")
     kind = RunsIn(asked) if asked else RunsIn.ASYNC if is_async else RunsIn.THREAD
     if is_async and kind is RunsIn.THREAD:
         raise BadTask(f"task {name!r}: an async def runs on the worker's loop or in a process, not in a thread")
@@ -173,9 +197,9 @@ def _kind(name: str, function: Callable[..., Any], asked: str | None) -> RunsIn:
 def _bytes(name: str, memory: str | None) -> int | None:
     if memory is None:
         return None
-    match = _SIZE.fullmatch(memory)
+    match = _SIZE.fullmatch(memory) if isinstance(memory, str) else None
     if not match:
-        raise BadTask(f"task {name!r}: memory={memory!r}: use a text such as '512MiB'")
+        raise BadTask(f"task {name!r}: memory={memory!r:.80}: use a text such as '512MiB'")
     return int(match[1]) * _UNITS[match[2]]
 
 

@@ -13,7 +13,8 @@ from taskflow.tasks import jsontext
 from taskflow.tasks.declare import Task
 from taskflow.tasks.signals import Fail, Retry, Snooze
 
-MESSAGE_CHARACTERS: Final = 2_000
+MESSAGE_BYTES: Final = 8_000
+TYPE_CHARACTERS: Final = 200
 
 
 def ending_of_value(value: Any) -> Ending:
@@ -54,7 +55,9 @@ def error_info(error: BaseException) -> ErrorInfo:
         lines = "".join(traceback.format_exception(error, limit=-30))
     except Exception as broken:
         lines = f"(the traceback cannot be written: {type(broken).__name__})"
-    return ErrorInfo(type(error).__name__[:200], _message(error), jsontext.escaped(_tail(lines)))
+    kind, message = type(error).__name__[:TYPE_CHARACTERS], _message(error)
+    room = ERROR_BYTES - len(kind.encode()) - len(message.encode())
+    return ErrorInfo(kind, message, _tail(jsontext.escaped(lines), room))
 
 
 def to_wire(ending: Ending) -> dict[str, Any]:
@@ -82,7 +85,7 @@ def from_wire(values: Mapping[str, Any]) -> Ending:
 
 
 def _final(kind: str, message: str) -> Ending:
-    return Ending(outcome=Outcome.FAILED, error=ErrorInfo(kind, jsontext.escaped(message)), final=True)
+    return Ending(outcome=Outcome.FAILED, error=ErrorInfo(kind, _head(message)), final=True)
 
 
 def _message(error: BaseException) -> str:
@@ -90,10 +93,16 @@ def _message(error: BaseException) -> str:
         text = str(error)
     except Exception as broken:
         text = f"(its text cannot be read: {type(broken).__name__})"
-    return jsontext.escaped(text[:MESSAGE_CHARACTERS])
+    return _head(text)
 
 
-def _tail(text: str) -> str:
-    room = ERROR_BYTES - 4 * MESSAGE_CHARACTERS
-    raw = text.encode("utf-8", "backslashreplace")
-    return text if len(raw) <= room else "…" + raw[-room:].decode("utf-8", "ignore")
+def _head(text: str) -> str:
+    # Escaped before it is cut: what is escaped may be six times as long.
+    raw = jsontext.escaped(text[:MESSAGE_BYTES]).encode()
+    return raw[:MESSAGE_BYTES].decode("utf-8", "ignore")
+
+
+def _tail(text: str, room: int) -> str:
+    raw = text.encode()
+    mark = "…"
+    return text if len(raw) <= room else mark + raw[len(mark.encode()) - room :].decode("utf-8", "ignore")

@@ -6,11 +6,11 @@ refused in both directions, and so is nesting beyond 64 levels, before anything 
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -25,8 +25,12 @@ from taskflow.core.errors import FieldError, Invalid, TaskFlowError
 from taskflow.core.limits import JSON_DEPTH
 
 DIGITS: Final = 4_300
+_HUGE: Final = 10**DIGITS
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
-_TOKENS: Final = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+# Possessive, and content with an end that is missing: otherwise an open string of escaped quotes costs its square.
+_STRINGS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
+_NO_BRACKETS: Final = bytes(code for code in range(256) if code not in b"[]{}")
 _SUSPECT: Final = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
@@ -39,7 +43,7 @@ class Unstorable(TaskFlowError):
     """A value cannot become JSON that every part can keep; the message says where and why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Document:
     """A JSON object, read: its members, and the exact source text of each."""
 
@@ -119,13 +123,16 @@ def loads(raw: bytes | str, depth: int = JSON_DEPTH) -> Any:
     return value
 
 
-def text_of_member(raw: bytes, name: str) -> str:
-    """The exact source text of a member of a JSON object.
+def text_of_member(raw: bytes, *path: str) -> str:
+    """The exact source text of a member of a JSON object, or of a member of its member, and so on along `path`.
 
     Raises:
         KeyError: there is no such member.
+        Malformed, Invalid: as of `document`.
     """
-    return document(raw).source[name]
+    for name in path:
+        raw = document(raw).source[name].encode()
+    return raw.decode()
 
 
 def dumps(value: Any) -> str:
@@ -138,8 +145,8 @@ def dumps(value: Any) -> str:
         text = orjson.dumps(value, default=_default).decode()
     except (TypeError, ValueError, RecursionError):
         return json.dumps(_plain(value, "", ()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-    # orjson writes NaN as null and lets NUL and depth pass: only the slow way can tell.
-    if "null" in text or "\\u0000" in text or text.count("[") + text.count("{") > JSON_DEPTH:
+    # orjson lets NUL and depth pass, and writes NaN as null: then it does not read back as it was.
+    if "\\u0000" in text or _too_deep(text, JSON_DEPTH) or ("null" in text and orjson.loads(text) != value):
         return json.dumps(_plain(value, "", ()), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text
 
@@ -171,17 +178,24 @@ def _skip(text: str, position: int) -> int:
 
 
 def _check_depth(text: str, most: int) -> None:
+    if _too_deep(text, most):
+        raise Invalid([FieldError("", f"the document is nested deeper than {most} levels")])
+
+
+def _too_deep(text: str, most: int) -> bool:
+    """Whether `most` rounds of taking out the innermost brackets leave a pair, or more than `most` that nobody closes.
+
+    So the parser never goes deeper than twice `most`, whatever the text. In C all the way: a walk over the tokens of a
+    large body took longer than reading it.
+    """
     if text.count("[") + text.count("{") <= most:
-        return
-    depth = 0
-    for token in _TOKENS.finditer(text):
-        mark = token[0]
-        if mark in "[{":
-            depth += 1
-            if depth > most:
-                raise Invalid([FieldError("", f"the document is nested deeper than {most} levels")])
-        elif mark in "]}":
-            depth -= 1
+        return False
+    left = _STRINGS.sub("", text).encode("utf-8", "replace").translate(_BRACKETS, _NO_BRACKETS)
+    for _ in range(most):
+        if b"[]" not in left:
+            break
+        left = left.replace(b"[]", b"")
+    return b"[]" in left or left.count(b"[") > most
 
 
 def _malformed(error: json.JSONDecodeError | StopIteration) -> Malformed:
@@ -200,7 +214,7 @@ def _pairs(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _int(text: str) -> int:
-    if len(text) > DIGITS:
+    if len(text.lstrip("-")) > DIGITS:
         raise Invalid([FieldError("", f"a number has more than {DIGITS} digits")])
     return int(text)
 
@@ -273,10 +287,10 @@ def _plain(value: Any, where: str, parents: tuple[int, ...]) -> Any:
     if isinstance(value, str):
         if fault := _fault(value):
             raise Unstorable(f"{where or 'the value'} {fault}")
-        return str(value)
+        return str.__str__(value)
     if isinstance(value, int):
-        if value.bit_length() > DIGITS * 3:
-            raise Unstorable(f"{where or 'the value'} is an integer of more than about {DIGITS} digits")
+        if not -_HUGE < value < _HUGE:
+            raise Unstorable(f"{where or 'the value'} is an integer of more than {DIGITS} digits")
         return int(value)
     if isinstance(value, float):
         if not math.isfinite(value):
@@ -298,17 +312,36 @@ def _plain_container(value: Any, where: str, parents: tuple[int, ...]) -> Any:
         plain = {}
         for key, member in value.items():
             if not isinstance(key, str):
-                raise Unstorable(f"{where or 'the value'} has the key {key!r}: keys must be texts")
-            if fault := _fault(key):
+                raise Unstorable(f"{where or 'the value'} has a key of type {type(key).__name__}: keys must be texts")
+            name = str.__str__(key)
+            if fault := _fault(name):
                 raise Unstorable(f"a key of {where or 'the value'} {fault}")
-            plain[str(key)] = _plain(member, where + _pointer(key), parents)
+            if name in plain:
+                raise Unstorable(f"{where or 'the value'} has two keys that are the text {name[:100]!r}")
+            plain[name] = _plain(member, where + _pointer(name), parents)
         return plain
     if isinstance(value, list | tuple):
         return [_plain(item, f"{where}/{index}", parents) for index, item in enumerate(value)]
-    if hasattr(value, "__dataclass_fields__") and not isinstance(value, type):
-        members = {name: getattr(value, name) for name in value.__dataclass_fields__ if not name.startswith("_")}
-        return _plain(members, where, parents)
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        return _plain({name: getattr(value, name) for name in names}, where, parents)
     try:
-        return _plain(_default(value), where, parents)
-    except TypeError as error:
+        if isinstance(value, BaseModel):
+            _check_finite(value, where)
+        plain = _default(value)
+    except (TypeError, ValueError) as error:
         raise Unstorable(f"{where or 'the value'}: {error}") from None
+    return _plain(plain, where, parents)
+
+
+def _check_finite(model: BaseModel, where: str) -> None:
+    """Pydantic writes NaN as null in members of no declared type, so it is looked for before."""
+    stack: list[Any] = [model.model_dump(warnings=False)]
+    while stack:
+        value = stack.pop()
+        if isinstance(value, float) and not math.isfinite(value):
+            raise Unstorable(f"{where or 'the value'} holds {value}, which is no JSON number")
+        if isinstance(value, Mapping):
+            stack.extend(value.values())
+        elif isinstance(value, list | tuple | set | frozenset):
+            stack.extend(value)

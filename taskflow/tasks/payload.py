@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
 from functools import lru_cache
-from typing import Any, Final
+from itertools import islice
+from typing import Any, Final, get_args
+from uuid import UUID
 
 import jsonschema_rs
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import AnyUrl, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 from pydantic.errors import PydanticUserError
 
 from taskflow.core.errors import FieldError, Invalid
@@ -22,7 +26,7 @@ from taskflow.tasks import jsontext
 from taskflow.tasks.context import Context
 
 _Kind = inspect.Parameter
-_WIDE: Final = 1 << 63
+_ERRORS_SHOWN: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +37,8 @@ class Signature:
         schema: JSON Schema of the payload, as text.
         model: pydantic model that reads it.
         whole: name of the parameter that takes the whole model, or `None`.
-        context: name of the parameter that takes the context, or `None`.
+        context: name of the parameter that takes the context, or `None`. Where it is positional-only, a `**payload` may
+            have a member of its name; elsewhere such a member is refused.
         names: parameter names by field of `model`.
         positional: names of positional-only parameters, in order.
     """
@@ -56,25 +61,29 @@ class Signature:
             parameters = list(inspect.signature(function, eval_str=True).parameters.values())
         except NameError as error:
             raise TypeError(f"an annotation cannot be read: {error}") from None
-        contexts = [p.name for p in parameters if p.annotation is Context]
+        contexts = [p.name for p in parameters if _is_context(p)]
         if len(contexts) > 1:
             raise TypeError("more than one parameter is annotated Context")
-        others = [p for p in parameters if p.annotation is not Context]
+        others = [p for p in parameters if not _is_context(p)]
         if any(p.kind is _Kind.VAR_POSITIONAL for p in others):
             raise TypeError("*args cannot be filled from a JSON object: name the parameters, or use **payload")
         whole = others[0].name if len(others) == 1 and _is_model(others[0]) else None
         try:
             model, names = (others[0].annotation, {}) if whole else _model(function.__name__, others)
-            schema = json.dumps(model.model_json_schema(by_alias=True), separators=(",", ":"))
+            schema = model.model_json_schema(by_alias=True)
         except PydanticUserError as error:
             raise TypeError(f"a parameter has no JSON form: {error.message.splitlines()[0]}") from None
+        context = contexts[0] if contexts else None
+        positional = tuple(p.name for p in parameters if p.kind is _Kind.POSITIONAL_ONLY)
+        if context and context not in positional and any(p.kind is _Kind.VAR_KEYWORD for p in others):
+            schema["properties"][context] = False
         return cls(
-            schema=schema,
+            schema=json.dumps(schema, separators=(",", ":")),
             model=model,
             whole=whole,
-            context=contexts[0] if contexts else None,
+            context=context,
             names=names,
-            positional=tuple(p.name for p in parameters if p.kind is _Kind.POSITIONAL_ONLY),
+            positional=positional,
         )
 
     def bind(self, payload: str, context: Context) -> tuple[list[Any], dict[str, Any]]:
@@ -89,36 +98,33 @@ class Signature:
             raise Invalid(
                 [FieldError("/payload" + "".join(f"/{part}" for part in e["loc"]), e["msg"]) for e in error.errors()]
             ) from None
+        extra: dict[str, Any] = {}
         if self.whole:
             arguments: dict[str, Any] = {self.whole: read}
         else:
-            given = read.model_fields_set
+            # A positional parameter cannot be left out before one that is given, so its default is said.
+            given = read.model_fields_set | {field for field, name in self.names.items() if name in self.positional}
             arguments = {name: getattr(read, field) for field, name in self.names.items() if field in given}
             if read.model_extra:
                 # Read again by our own parser: pydantic's turns huge numbers of untyped members into floats.
                 exact = jsontext.loads(payload)
-                arguments |= {name: exact[name] for name in read.model_extra}
-        if self.context:
+                extra = {name: exact[name] for name in read.model_extra}
+        positional = [context if name == self.context else arguments.pop(name) for name in self.positional]
+        if self.context and self.context not in self.positional:
             arguments[self.context] = context
-        positional = [arguments.pop(name) for name in self.positional if name in arguments]
-        return positional, arguments
+        return positional, extra | arguments
 
 
 class SchemaChecker:
     """A JSON Schema, compiled once."""
 
     def __init__(self, schema: str) -> None:
-        self._validator = jsonschema_rs.validator_for(json.loads(schema))
+        self._validator = jsonschema_rs.validator_for(json.loads(schema), validate_formats=True, formats=_FORMATS)
 
     def errors(self, payload: Any) -> list[FieldError]:
-        """What in a payload does not fit, each with its pointer (`/payload/...`)."""
-        found = []
-        for error in self._validator.iter_errors(_narrow(payload)):
-            path = "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in error.instance_path)
-            missing = getattr(error.kind, "property", None)
-            path += f"/{missing}" if missing else ""
-            found.append(FieldError("/payload" + path, error.message[:500]))
-        return found[:50]
+        """What in a payload does not fit, each with its pointer (`/payload/...`); the first 50. Integers of any size are
+        compared exactly."""
+        return [_field_error(wrong) for wrong in islice(self._validator.iter_errors(payload), _ERRORS_SHOWN)]
 
 
 @lru_cache(maxsize=1_000)
@@ -127,15 +133,49 @@ def checker(schema: str) -> SchemaChecker:
     return SchemaChecker(schema)
 
 
-def _narrow(value: Any) -> Any:
-    """The value with huge integers made small: the checker knows integers of 64 bits, and their type is what counts."""
-    if isinstance(value, dict):
-        return {key: _narrow(member) for key, member in value.items()}
-    if isinstance(value, list):
-        return [_narrow(item) for item in value]
-    if type(value) is int and not -_WIDE <= value < _WIDE:
-        return _WIDE - 1 if value > 0 else -_WIDE
-    return value
+def _field_error(wrong: jsonschema_rs.ValidationError) -> FieldError:
+    pointer = "/payload" + "".join(map(_step, wrong.instance_path))
+    match wrong.kind:
+        case jsonschema_rs.ValidationErrorKind.Required(property=name):
+            return FieldError(pointer + _step(name), wrong.message[:500])
+        case jsonschema_rs.ValidationErrorKind.FalseSchema():
+            return FieldError(pointer, "is a name that the task keeps for itself: use another")
+        case _:
+            return FieldError(pointer, wrong.message[:500])
+
+
+def _step(name: str | int) -> str:
+    return "/" + str(name)[:200].replace("~", "~0").replace("/", "~1")
+
+
+def _reads(kind: Any) -> Callable[[str], bool]:
+    """Whether pydantic reads a text as `kind`: what a schema calls a format is refused just where the handler would."""
+    adapter = TypeAdapter(kind)
+
+    def reads(text: str) -> bool:
+        try:
+            adapter.validate_python(text)
+        except ValidationError:
+            return False
+        return True
+
+    return reads
+
+
+_FORMATS: Final[dict[str, Callable[[str], bool]]] = {
+    "date-time": _reads(datetime),
+    "date": _reads(date),
+    "time": _reads(time),
+    "duration": _reads(timedelta),
+    "uuid": _reads(UUID),
+    "uri": _reads(AnyUrl),
+    "regex": _reads(re.Pattern),
+    "email": lambda _: True,  # what pydantic takes for one depends on a package that may not be here
+}
+
+
+def _is_context(parameter: inspect.Parameter) -> bool:
+    return parameter.annotation is Context or Context in get_args(parameter.annotation)
 
 
 def _is_model(parameter: inspect.Parameter) -> bool:

@@ -90,5 +90,5 @@ class Registry:
 def _imported(name: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise CannotLoad(f"cannot import the tasks module {name!r}: {type(error).__name__}: {error}") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +15,7 @@ from typing import Any
 from taskflow.core.errors import Invalid, NotFound
 from taskflow.core.ids import new_id
 from taskflow.core.job import ErrorInfo, Outcome
+from taskflow.core.lifecycle import Ending
 from taskflow.tasks import jsontext
 from taskflow.tasks.context import Context, JobInfo
 from taskflow.tasks.declare import Task
@@ -25,24 +28,38 @@ class RunResult:
     """What a run did.
 
     Attributes:
-        outcome: succeeded, failed or snoozed.
+        ending: how it ended, as a worker would settle it.
         result: what the job's result would be, read back from JSON.
-        error: why it failed.
-        after: seconds that the handler asked to wait.
-        final: whether no retry would follow, whatever attempts are left.
         logs: (level, message, fields) of `ctx.log`.
         progress: (fraction, message) in order.
         artifacts: bytes by name.
     """
 
-    outcome: Outcome = Outcome.SUCCEEDED
+    ending: Ending = field(default_factory=lambda: Ending(outcome=Outcome.SUCCEEDED))
     result: Any = None
-    error: ErrorInfo | None = None
-    after: float | None = None
-    final: bool = False
     logs: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
     progress: list[tuple[float, str | None]] = field(default_factory=list)
     artifacts: dict[str, bytes] = field(default_factory=dict)
+
+    @property
+    def outcome(self) -> Outcome:
+        """succeeded, failed, snoozed or cancelled."""
+        return self.ending.outcome
+
+    @property
+    def error(self) -> ErrorInfo | None:
+        """Why it failed."""
+        return self.ending.error
+
+    @property
+    def after(self) -> float | None:
+        """Seconds that the handler asked to wait."""
+        return self.ending.after
+
+    @property
+    def final(self) -> bool:
+        """Whether no retry would follow, whatever attempts are left."""
+        return self.ending.final
 
 
 def run(
@@ -62,7 +79,9 @@ def run(
         attempt: the attempt's number.
         resources: stands for what lifespans open.
         artifacts: files that the job has already.
-        cancelled: what `ctx.cancelled` says.
+        cancelled: what `ctx.cancelled` says; a handler that does not succeed then ends as cancelled.
+
+    An `async def` runs on a loop of its own, in a thread where the caller has one running.
 
     Raises:
         Invalid: a submit would be refused; names the fields.
@@ -80,16 +99,25 @@ def run(
     context = Context(job, attempt=attempt, epoch=attempt, worker="test", effects=effects, resources=resources)
     args, kwargs = task.signature.bind(text, context)
     try:
-        if inspect.iscoroutinefunction(task.function):
-            value = asyncio.run(task.function(*args, **kwargs))
-        else:
-            value = task.function(*args, **kwargs)
-        ending = ending_of_value(value)
-    except Exception as error:
+        ending = ending_of_value(_call(task.function, args, kwargs))
+    except (Exception, SystemExit, asyncio.CancelledError) as error:
         ending = ending_of_error(task, error)
-    done.outcome, done.error, done.after, done.final = ending.outcome, ending.error, ending.after, ending.final
+    if cancelled and ending.outcome is not Outcome.SUCCEEDED:
+        ending = Ending(outcome=Outcome.CANCELLED)
+    done.ending = ending
     done.result = None if ending.result is None else json.loads(ending.result)
     return done
+
+
+def _call(function: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    if not inspect.iscoroutinefunction(function):
+        return function(*args, **kwargs)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(function(*args, **kwargs))
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(contextvars.copy_context().run, asyncio.run, function(*args, **kwargs)).result()
 
 
 class _Effects:

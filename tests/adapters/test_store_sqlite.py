@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from taskflow.adapters.sql import SqliteStore, revision, schema
+from taskflow.adapters.sql import SqliteStore, claims, revision, schema, submit, upkeep
 from taskflow.adapters.sql.tables import metadata
+from taskflow.adapters.sql.writer import Writer
 from taskflow.core.errors import DataRejected, StoreUnavailable
-from taskflow.ports.store import StateStore
+from taskflow.core.job import State
+from taskflow.ports.store import JobQuery, StateStore
 from taskflow.testing.store import StoreConformance, job
 
 
@@ -92,3 +96,112 @@ async def test_what_was_written_is_there_after_a_crash(tmp_path: Path) -> None:
             assert other.execute("SELECT count(*) FROM jobs").fetchone() == (1,)
         other.close()
         assert other is not None
+
+
+async def test_nobody_waits_for_a_writer_that_ends(tmp_path: Path) -> None:
+    """What came before the end is written, what comes after is refused; nothing hangs between."""
+    schema.upgrade(f"sqlite:///{tmp_path}/t.db")
+    async with SqliteStore(tmp_path / "t.db") as store:
+        early = [asyncio.create_task(store.insert([job()])) for _ in range(50)]
+        await asyncio.gather(*early[:1])
+        closing = asyncio.create_task(store._db.close())
+        late = [asyncio.create_task(store.insert([job()])) for _ in range(50)]
+        async with asyncio.timeout(10):
+            await closing
+            answers = await asyncio.gather(*early, *late, return_exceptions=True)
+    assert {type(answer) for answer in answers[:50]} == {list}
+    assert {type(answer) for answer in answers[50:]} == {StoreUnavailable}
+
+
+class _Unlucky(sqlite3.Connection):
+    """A connection that fails at its next COMMIT, and cannot even roll back then."""
+
+    def execute(self, sql: str, *rest: object) -> sqlite3.Cursor:
+        if sql == "COMMIT":
+            super().close()
+        return super().execute(sql, *rest)  # type: ignore[arg-type]
+
+
+async def test_a_commit_that_fails_fails_its_group_and_no_other(tmp_path: Path) -> None:
+    """The writer lives on, with a new connection."""
+    kinds = [_Unlucky, sqlite3.Connection]
+
+    def connect() -> sqlite3.Connection:
+        return sqlite3.connect(tmp_path / "t.db", isolation_level=None, factory=kinds.pop(0), check_same_thread=False)
+
+    writer = Writer(connect)
+    await writer.open()
+    create = "CREATE TABLE t (x)"
+    with pytest.raises(StoreUnavailable):
+        await writer.write(lambda connection: connection.execute(create).rowcount)
+    await writer.write(lambda connection: connection.execute(create).rowcount)
+    await writer.close()
+    assert not kinds
+
+
+async def test_a_file_that_is_no_database_is_an_outage_and_not_an_old_schema(tmp_path: Path) -> None:
+    """`None` is for an empty database only."""
+    async with SqliteStore(tmp_path / "new.db") as store:
+        assert await store.revision() is None
+        async with asyncio.timeout(10):
+            with pytest.raises(StoreUnavailable, match="no such table"):
+                await store.queue_names()
+    (tmp_path / "bad.db").write_bytes(b"x" * 8192)
+    with pytest.raises(StoreUnavailable, match="not a database"):
+        async with SqliteStore(tmp_path / "bad.db"):
+            pass
+
+
+def test_a_url_names_a_file() -> None:
+    """Relative with three slashes, absolute with four; anything else is told what would be right."""
+    assert SqliteStore.from_url("sqlite:///a/b.db")._db.path == Path("a/b.db")
+    assert SqliteStore.from_url("sqlite:////a/b.db")._db.path == Path("/a/b.db")
+    for url in ("sqlite:///", "sqlite://a.db", "postgresql://h/d"):
+        with pytest.raises(ValueError, match="use sqlite:///"):
+            SqliteStore.from_url(url)
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (upkeep.ORPHANS, (5,), "ix_jobs_running"),
+        (upkeep.LEFT_BEHIND, (5,), "ix_jobs_running"),
+        (upkeep.OVERDUE, (1, 5), "ix_jobs_running"),
+        (upkeep.EXPIRED, (1, 5), "ix_jobs_expires"),
+        (upkeep.PROMOTE, (1, 5), "ix_jobs_due"),
+        (
+            submit._find(JobQuery(tenant="t", limit=5, states=frozenset({State.FAILED})))[0],
+            ("t", 5, 5),
+            "ix_jobs_failed",
+        ),
+        (submit._find(JobQuery(tenant="t", limit=5))[0], ("t", 5, "t", 5, 5), "ix_jobs_list"),
+        (
+            claims.DRAW,
+            {"worker": "w", "tasks": "[]", "now": 1, "queue": "q", "lane": 1, "before": 9, "isolated": 0, "limit": 1},
+            "ix_jobs_queued",
+        ),
+    ],
+)
+async def test_no_backlog_makes_upkeep_slow(
+    sqlite: SqliteStore, statement: str, values: tuple[object, ...], index: str
+) -> None:
+    """What runs every few seconds looks at the rows it is about, by a partial index, never at all of them."""
+    plan = await sqlite._db.read(
+        lambda connection: [row[3] for row in connection.execute(f"EXPLAIN QUERY PLAN {statement}", values).fetchall()]
+    )
+    of_jobs = [line for line in plan if " jobs " in line]
+    assert any(index in line for line in of_jobs), plan
+    assert not any("SCAN jobs" in line and index not in line for line in of_jobs), plan
+
+
+def test_the_script_for_postgresql_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`finished` is partitioned with a home for every row, and nothing in it is escaped for a driver."""
+    monkeypatch.setenv("TASKFLOW_STORE_URL", "postgresql://h/d")
+    config = schema._config()
+    config.output_buffer = io.StringIO()
+    command.upgrade(config, "head", sql=True)
+    script = config.output_buffer.getvalue()
+    assert "PARTITION BY RANGE (finished_at)" in script
+    assert "PARTITION OF finished DEFAULT" in script
+    assert "CREATE TRIGGER jobs_lifecycle" in script
+    assert "%" not in script

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +14,6 @@ from taskflow.adapters.sql.files import FilesPart
 from taskflow.adapters.sql.submit import JobsPart
 from taskflow.adapters.sql.upkeep import UpkeepPart
 from taskflow.adapters.sql.workers import CataloguePart, WorkersPart
-from taskflow.core.errors import StoreUnavailable
 
 PREFIX = "sqlite:///"
 
@@ -51,13 +51,14 @@ class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, 
 
     async def revision(self) -> str | None:
         """The schema revision that is installed."""
-        try:
-            row = await self._db.read(
-                lambda connection: connection.execute("SELECT version_num FROM alembic_version").fetchone()
-            )
-        except StoreUnavailable:
-            return None
-        return str(row[0]) if row else None
+        return await self._db.read(_revision)
+
+
+def _revision(connection: sqlite3.Connection) -> str | None:
+    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
+        return None
+    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    return str(row[0]) if row else None
 
 
 __all__ = ["SqliteStore"]

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from taskflow.adapters.sql import move
 from taskflow.adapters.sql.database import Database, array
-from taskflow.adapters.sql.rows import claim_of, ticket_of
+from taskflow.adapters.sql.rows import CLAIM_COLUMNS, claim_of, ticket_of
 from taskflow.adapters.sql.tables import to_micros
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.lifecycle import Settlement
@@ -26,16 +26,20 @@ UPDATE jobs SET state = 'running', reason = NULL, worker_id = :worker, epoch = e
     started_at = :now, deadline_at = :now + CAST((timeout + {DEADLINE_SLACK_SECONDS}) * 1000000 AS INTEGER),
     progress = NULL
 WHERE {MAY_RUN} AND id IN"""
-CLAIM: Final = f"""{START} (SELECT value FROM json_each(:ids)) AND crashes < {CRASHES_BEFORE_ISOLATION} RETURNING *"""
+CLAIM: Final = f"""{START} (SELECT value FROM json_each(:ids)) AND crashes < {CRASHES_BEFORE_ISOLATION}
+RETURNING {CLAIM_COLUMNS}"""
 DRAW: Final = f"""{START} (
     SELECT id FROM jobs WHERE state = 'queued' AND queue = :queue AND lane = :lane AND queued_at < :before
         AND {MAY_RUN} AND (crashes >= {CRASHES_BEFORE_ISOLATION}) = :isolated
     ORDER BY queued_at, id LIMIT :limit)
-RETURNING *"""
-MINE: Final = """
-SELECT jobs.* FROM jobs JOIN json_each(:runs) AS asked ON jobs.id = asked.value ->> 0
+RETURNING {CLAIM_COLUMNS}, queued_at"""
+MINE: Final = f"""
+{move.RUNNING} JOIN json_each(:runs) AS asked ON jobs.id = asked.value ->> 0
 WHERE jobs.epoch = asked.value ->> 1 AND jobs.worker_id = asked.value ->> 2 AND jobs.state = 'running'"""
-CLOSED: Final = "SELECT worker, outcome FROM attempts WHERE job_id = ? AND epoch = ?"
+CLOSED: Final = """
+SELECT worker, outcome, (SELECT state FROM finished WHERE finished.id = attempts.job_id
+    AND finished.epoch = attempts.epoch AND finished.finished_at = attempts.finished_at) AS over
+FROM attempts WHERE job_id = ? AND epoch = ?"""
 FAR: Final = 1 << 62
 
 
@@ -50,9 +54,10 @@ class ClaimsPart:
         """queued -> running for rows by id."""
 
         def work(connection: sqlite3.Connection) -> list[Claim]:
-            values = {"worker": worker, "ids": array(job_ids), "tasks": array(tasks), "now": self._db.now(now)}
+            wanted = list(dict.fromkeys(job_ids))
+            values = {"worker": worker, "ids": array(wanted), "tasks": array(tasks), "now": self._db.now(now)}
             rows = {row["id"]: row for row in connection.execute(CLAIM, values).fetchall()}
-            return [claim_of(rows[job_id]) for job_id in job_ids if job_id in rows]
+            return [claim_of(rows[job_id]) for job_id in wanted if job_id in rows]
 
         return await self._db.write(work)
 
@@ -105,16 +110,20 @@ def _any_queued(connection: sqlite3.Connection, lanes: Sequence[LaneKey]) -> boo
 
 def _settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], now: int) -> list[Settled]:
     runs = array([s.id, s.epoch, s.worker] for s in settlements)
-    mine = {(row["id"], row["epoch"]): row for row in connection.execute(MINE, {"runs": runs}).fetchall()}
+    found = connection.execute(MINE, {"runs": runs}).fetchall()
+    mine = {(row["id"], row["epoch"], row["worker_id"]): row for row in found}
+    now_over: dict[tuple[str, int, str, Outcome], State] = {}
     rows: list[move.Row] = []
     settled: list[Settled] = []
     for settlement in settlements:
-        row = mine.pop((settlement.id, settlement.epoch), None)
+        token = (settlement.id, settlement.epoch, settlement.worker)
+        row = mine.pop(token, None)
         if row is None:
-            settled.append(Settled(settlement.id, settlement.epoch, _already(connection, settlement)))
+            state = now_over.get((*token, settlement.outcome)) or _already(connection, settlement)
+            settled.append(Settled(settlement.id, settlement.epoch, state))
             continue
         values = move.ended(
-            dict(row),
+            row,
             settlement.state,
             settlement.outcome,
             now,
@@ -126,7 +135,7 @@ def _settle(connection: sqlite3.Connection, settlements: Sequence[Settlement], n
             progress=settlement.progress,
         )
         rows.append(values)
-        state = values["state"]
+        state = now_over[*token, settlement.outcome] = State(values["state"])
         settled.append(
             Settled(settlement.id, settlement.epoch, state, ticket_of(values) if state is State.QUEUED else None)
         )
@@ -138,4 +147,7 @@ def _already(connection: sqlite3.Connection, settlement: Settlement) -> State | 
     """My own first try made it, or somebody else's token did."""
     row = connection.execute(CLOSED, (settlement.id, settlement.epoch)).fetchone()
     mine = row and row["worker"] == settlement.worker and Outcome(row["outcome"]) is settlement.outcome
-    return settlement.state if mine else None
+    if not mine:
+        return None
+    # A cancel that was wished for may have changed what was asked: then the row went over with its attempt.
+    return State(row["over"]) if row["over"] else settlement.state

@@ -16,9 +16,11 @@ import orjson
 
 from taskflow.adapters.sql.tables import to_micros
 from taskflow.adapters.sql.writer import Writer, unavailable
+from taskflow.core.errors import StoreUnavailable
 
 T = TypeVar("T")
 READERS: Final = 4
+OLDEST_SQLITE: Final = (3, 38)
 
 
 def array(values: Iterable[Any]) -> str:
@@ -44,7 +46,13 @@ class Database:
         self.write = self._writer.write
 
     async def open(self) -> None:
-        """Open the file for writing and reading."""
+        """Open the file for writing and reading.
+
+        Raises:
+            StoreUnavailable: it cannot be opened, or this Python's SQLite is too old.
+        """
+        if sqlite3.sqlite_version_info < OLDEST_SQLITE:
+            raise StoreUnavailable(f"SQLite {sqlite3.sqlite_version} is too old: use a Python that has 3.38 or newer")
         self._readers = ThreadPoolExecutor(READERS, "taskflow-reader")
         await self._writer.open()
 

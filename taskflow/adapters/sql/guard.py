@@ -26,10 +26,12 @@ def create_guard(connection: sa.Connection) -> None:
             )
         )
         return
+    # No percent sign in here: drivers and offline scripts disagree on how one is written.
     connection.execute(
         sa.text(
             "CREATE FUNCTION taskflow_no_such_transition() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
-            "RAISE EXCEPTION 'no such transition of a job: % > %', OLD.state, NEW.state USING ERRCODE = '23514'; END $$"
+            "RAISE EXCEPTION USING MESSAGE = 'no such transition of a job: ' || OLD.state || ' > ' || NEW.state, "
+            "ERRCODE = '23514'; END $$"
         )
     )
     connection.execute(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
 from taskflow.adapters.sql.database import array
 from taskflow.adapters.sql.rows import LIVE_COLUMNS, SHARED, error_text
 from taskflow.core.job import ErrorInfo, Outcome, State
 
-COLUMNS: Final = [*SHARED, "result"]
-FINISH: Final = f"INSERT INTO finished ({', '.join(COLUMNS)}) VALUES ({', '.join(':' + name for name in COLUMNS)})"
+RUNNING: Final = """
+SELECT jobs.id, queue, lane, runs_in, attempt, epoch, crashes, interruptions, snoozes, run_at, worker_id,
+    cancel_requested_at, started_at FROM jobs"""
+"""What an ending needs to know of its row. The payload stays where it is: a batch of them may be half a gigabyte."""
+CHANGED: Final = ("state", "reason", "error", "attempt", "crashes", "interruptions", "run_at", "finished_at")
+FINISH: Final = f"""
+INSERT INTO finished ({LIVE_COLUMNS}, result)
+SELECT {", ".join({"progress": "coalesce(:progress, progress)", **{name: ":" + name for name in CHANGED}}.get(name, name) for name in SHARED)}, :result
+FROM jobs WHERE id = :id"""
 DELETE: Final = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 ATTEMPT: Final = """
 INSERT INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
@@ -19,7 +26,7 @@ VALUES (:id, :epoch, :number, :started_at, :closed_at, :outcome, :attempt_error,
 BACK: Final = """
 UPDATE jobs SET state = :state, reason = :reason, attempt = :attempt, crashes = :crashes,
     interruptions = :interruptions, snoozes = :snoozes, run_at = :run_at, queued_at = :queued_at, error = :error,
-    finished_at = :finished_at, deadline_at = NULL, worker_id = :worker_id
+    finished_at = :finished_at, progress = coalesce(:progress, progress), deadline_at = NULL
 WHERE id = :id"""
 CLOSE_WAITING: Final = f"""
 INSERT INTO finished ({LIVE_COLUMNS}, result)
@@ -30,7 +37,7 @@ Row = dict[str, Any]
 
 
 def ended(
-    row: Mapping[str, Any],
+    row: sqlite3.Row,
     state: State,
     outcome: Outcome,
     now: int,
@@ -66,7 +73,7 @@ def ended(
         run_at=row["run_at"] if delay is None else now + round(delay * 1e6),
         queued_at=now if state is State.QUEUED else None,
         finished_at=now if state.terminal else None,
-        progress=row["progress"] if progress is None else progress,
+        progress=progress,
     )
     return values
 

@@ -8,18 +8,20 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from taskflow.adapters.sql import move
+from taskflow.adapters.sql.database import array
 from taskflow.adapters.sql.rows import ticket_of
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, INTERRUPTIONS_MAX
 
-RUNNING: Final = "SELECT * FROM jobs WHERE state = 'running'"
+RUNNING: Final = f"{move.RUNNING} WHERE state = 'running'"
 KNOWN: Final = "SELECT mine.value FROM workers, json_each(workers.tasks) AS mine WHERE workers.state = 'alive'"
+UNLISTED: Final = f"SELECT id FROM jobs WHERE state = 'queued' AND task NOT IN ({KNOWN}) LIMIT ?"
 PARK: Final = f"""
 UPDATE jobs SET state = 'waiting', reason = 'no_worker', queued_at = NULL
-WHERE id IN (SELECT id FROM jobs WHERE state = 'queued' AND task NOT IN ({KNOWN}) LIMIT ?) RETURNING id"""
+WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND task NOT IN ({KNOWN}) RETURNING id"""
 UNPARK: Final = f"""
 UPDATE jobs SET state = 'queued', reason = NULL, queued_at = ?
-WHERE state = 'waiting' AND reason = 'no_worker' AND task IN ({KNOWN})
+WHERE id IN (SELECT id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND task IN ({KNOWN}) LIMIT ?)
 RETURNING id, queue, lane, runs_in, queued_at"""
 CRASHED: Final = ErrorInfo("WorkerDied", "the worker that ran this job died")
 LOST: Final = ErrorInfo("Lost", "the run was not settled by its deadline")
@@ -38,7 +40,7 @@ def rescue(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], outcome:
     endings = []
     for row in rows:
         state, reason, error = _verdict(row, outcome)
-        endings.append(move.ended(dict(row), state, outcome, now, charged=False, reason=reason, error=error))
+        endings.append(move.ended(row, state, outcome, now, charged=False, reason=reason, error=error))
     move.write(connection, endings)
     return Rescued(
         [ticket_of(row) for row in endings if row["state"] is State.QUEUED],
@@ -46,17 +48,24 @@ def rescue(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], outcome:
     )
 
 
-def park(connection: sqlite3.Connection, limit: int) -> list[tuple[str, State]]:
-    """Queued rows whose task no live worker lists wait for one."""
-    return [(row["id"], State.WAITING) for row in connection.execute(PARK, (limit,)).fetchall()]
+def unlisted(connection: sqlite3.Connection, limit: int) -> list[str]:
+    """Queued rows whose task no live worker lists. This looks at every queued row, so it is for readers only."""
+    return [row["id"] for row in connection.execute(UNLISTED, (limit,)).fetchall()]
 
 
-def unpark(connection: sqlite3.Connection, now: int) -> list[Ticket]:
-    """Rows whose task has a worker again are queued again."""
-    return [ticket_of(row) for row in connection.execute(UNPARK, (now,)).fetchall()]
+def park(connection: sqlite3.Connection, job_ids: Sequence[str]) -> list[tuple[str, State]]:
+    """Those of the rows that still have no worker wait for one."""
+    return [(row["id"], State.WAITING) for row in connection.execute(PARK, (array(job_ids),)).fetchall()]
+
+
+def unpark(connection: sqlite3.Connection, now: int, limit: int = -1) -> list[Ticket]:
+    """Rows whose task has a worker again are queued again, all of them unless limited."""
+    return [ticket_of(row) for row in connection.execute(UNPARK, (now, limit)).fetchall()]
 
 
 def _verdict(row: sqlite3.Row, outcome: Outcome) -> tuple[State, str, ErrorInfo | None]:
+    if row["cancel_requested_at"] is not None:
+        return State.CANCELLED, "cancelled", CRASHED if outcome is Outcome.CRASHED else None
     if outcome is Outcome.CRASHED:
         if row["crashes"] >= CRASHES_BEFORE_ISOLATION:
             return State.FAILED, "poison", CRASHED

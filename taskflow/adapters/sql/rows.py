@@ -16,7 +16,9 @@ SHARED: Final = [column.name for column in finished.columns if column.name in jo
 LIVE_COLUMNS: Final = ", ".join(SHARED)
 LIVE_DOCUMENT: Final = f"{LIVE_COLUMNS}, NULL AS result"
 DONE_DOCUMENT: Final = f"{LIVE_COLUMNS}, result"
-JOB_COLUMNS: Final = [column.name for column in jobs.columns]
+CLAIM_COLUMNS: Final = """
+id, tenant, task, queue, priority, payload, epoch, worker_id, attempt, attempt_base, max_attempts, timeout, run, crashes,
+    interruptions, snoozes, tags, metadata, created_at, started_at"""
 
 
 def instant(value: int) -> datetime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -18,7 +19,7 @@ from taskflow.adapters.sql.rows import (
     ticket_of,
 )
 from taskflow.adapters.sql.tables import from_micros, to_micros
-from taskflow.core.errors import Conflict
+from taskflow.core.errors import Conflict, DataRejected
 from taskflow.core.job import Attempt, Job, Lane, LaneKey, NewJob, State, Ticket
 from taskflow.core.limits import IDEMPOTENCY_SECONDS
 from taskflow.ports.store import Inserted, JobQuery
@@ -34,7 +35,11 @@ ON CONFLICT (tenant, route, key) DO UPDATE SET fingerprint = excluded.fingerprin
     created_at = excluded.created_at, expires_at = excluded.expires_at
 WHERE idempotency.expires_at <= excluded.created_at
 RETURNING job_id"""
-KEY_OWNER: Final = "SELECT job_id, fingerprint FROM idempotency WHERE tenant = ? AND route = ? AND key = ?"
+KEY_OWNER: Final = """
+SELECT job_id, fingerprint, coalesce(jobs.state, finished.state) AS state,
+    coalesce(jobs.created_at, finished.created_at) AS created_at, coalesce(jobs.run_at, finished.run_at) AS run_at
+FROM idempotency AS taken LEFT JOIN jobs ON jobs.id = job_id LEFT JOIN finished ON finished.id = job_id
+WHERE taken.tenant = ? AND route = ? AND key = ?"""
 ONE: Final = f"""
 SELECT {LIVE_DOCUMENT} FROM jobs WHERE id = ?1 AND tenant = ?2
 UNION ALL SELECT {DONE_DOCUMENT} FROM finished WHERE id = ?1 AND tenant = ?2"""
@@ -51,6 +56,8 @@ RETURNING id, queue, lane, runs_in, queued_at"""
 PROGRESS: Final = "UPDATE jobs SET progress = ? WHERE id = ? AND epoch = ? AND worker_id = ? AND state = 'running'"
 PURGE: Final = """
 DELETE FROM jobs WHERE tenant = ? AND state = 'failed' AND id IN (SELECT value FROM json_each(?)) RETURNING id"""
+DONE_STATES: Final = frozenset({State.SUCCEEDED, State.CANCELLED, State.EXPIRED})
+LIVE_STATES: Final = frozenset(State) - DONE_STATES
 SIDE_TABLES: Final = ("attempts", "idempotency", "log_segments", "artifacts")
 
 
@@ -174,17 +181,7 @@ def _insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) ->
                 now + int(IDEMPOTENCY_SECONDS * 1e6),
             )
             if connection.execute(TAKE_KEY, values).fetchone() is None:
-                owner = connection.execute(KEY_OWNER, values[:3]).fetchone()
-                inserted.append(
-                    Inserted(
-                        job_id=owner["job_id"],
-                        created=False,
-                        state=State.QUEUED,
-                        created_at=instant(now),
-                        run_at=None,
-                        fingerprint=owner["fingerprint"],
-                    )
-                )
+                inserted.append(_first(connection.execute(KEY_OWNER, values[:3]).fetchone(), inserted))
                 continue
         run_at = to_micros(job.run_at) if job.delay is None else now + round(job.delay * 1e6)
         due = run_at is None or run_at <= now
@@ -225,11 +222,25 @@ def _insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) ->
     return inserted
 
 
+def _first(owner: sqlite3.Row, batch: Sequence[Inserted]) -> Inserted:
+    """What a submit is answered whose key was there already: its owner may be an earlier row of the same batch."""
+    if owner["state"] is None:
+        for before in batch:
+            if before.job_id == owner["job_id"]:
+                return replace(before, created=False, ticket=None, fingerprint=owner["fingerprint"])
+        raise DataRejected(f"the key belongs to job {owner['job_id']}, which is gone: use another key")
+    return Inserted(
+        job_id=owner["job_id"],
+        created=False,
+        state=State(owner["state"]),
+        created_at=instant(owner["created_at"]),
+        run_at=from_micros(owner["run_at"]),
+        fingerprint=owner["fingerprint"],
+    )
+
+
 def _find(query: JobQuery) -> tuple[str, list[Any]]:
     where, values = ["tenant = ?"], [query.tenant]
-    if query.states:
-        where.append("state IN (SELECT value FROM json_each(?))")
-        values.append(array(query.states))
     for column, wanted in (("task", query.task), ("queue", query.queue)):
         if wanted is not None:
             where.append(f"{column} = ?")
@@ -252,10 +263,21 @@ def _find(query: JobQuery) -> tuple[str, list[Any]]:
         edges.extend((to_micros(query.after[0]), query.after[1]))
     order = "ASC" if query.ascending else "DESC"
     condition = " AND ".join(where)
+    # Left to itself the planner walks the list of all jobs for the few that failed.
+    live = "jobs INDEXED BY ix_jobs_failed" if query.states == {State.FAILED} else "jobs"
     # Each side is cut before they are merged, so that a page costs two index ranges.
     sides = [
-        f"SELECT * FROM (SELECT {columns} FROM {table} WHERE {condition} ORDER BY created_at {order}, id {order} LIMIT ?)"
-        for columns, table in ((LIVE_DOCUMENT, "jobs"), (DONE_DOCUMENT, "finished"))
+        f"SELECT * FROM (SELECT {columns} FROM {table} WHERE {condition}{among} ORDER BY created_at {order}, id {order} LIMIT ?)"
+        for columns, table, held in ((LIVE_DOCUMENT, live, LIVE_STATES), (DONE_DOCUMENT, "finished", DONE_STATES))
+        if (among := _among(query.states, held)) is not None
     ]
     statement = f"{' UNION ALL '.join(sides)} ORDER BY created_at {order}, id {order} LIMIT ?"
-    return statement, [*values, query.limit, *values, query.limit, query.limit]
+    return statement, [*[*values, query.limit] * len(sides), query.limit]
+
+
+def _among(wanted: frozenset[State], held: frozenset[State]) -> str | None:
+    """The condition on a table's states, `None` where it holds none of them: as literals, or no partial index fits."""
+    if not wanted or wanted >= held:
+        return ""
+    states = ", ".join(f"'{state}'" for state in sorted(wanted & held))
+    return None if not states else f" AND state {'IN (' + states + ')' if ',' in states else '= ' + states}"

@@ -125,6 +125,7 @@ finished: Final = sa.Table(
     sa.CheckConstraint(f"state IN ({DONE})", name="state"),
     sa.Index("ix_finished_list", "tenant", "created_at", "id"),
     sa.Index("ix_finished_finished_at", "finished_at"),
+    postgresql_partition_by="RANGE (finished_at)",
 )
 
 attempts: Final = sa.Table(

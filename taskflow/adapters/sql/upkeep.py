@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import sqlite3
-from dataclasses import replace
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
 from taskflow.adapters.sql.database import Database
 from taskflow.adapters.sql.move import close_waiting
-from taskflow.adapters.sql.rescue import RUNNING, park, rescue, unpark
+from taskflow.adapters.sql.rescue import RUNNING, park, rescue, unlisted, unpark
 from taskflow.adapters.sql.rows import ticket_of
 from taskflow.adapters.sql.submit import delete_sides
+from taskflow.adapters.sql.workers import ENDED_SHOWN
 from taskflow.core.job import Outcome, State
 from taskflow.ports.store import Promoted, Swept
 
@@ -22,17 +23,19 @@ RETURNING id, queue, lane, runs_in, queued_at"""
 NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE state IN ('scheduled','retrying')"
 DUE: Final = "SELECT 1 FROM jobs WHERE state IN ('scheduled','retrying') AND run_at <= ? LIMIT 1"
 SILENT: Final = "UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ? RETURNING id"
+# `+id` keeps the sort away from the primary key, which would be walked through the whole backlog for it.
 ORPHANS: Final = f"""
-{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')) ORDER BY id LIMIT ?"""
-LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY id LIMIT ?"
-OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY id LIMIT ?"
+{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')) ORDER BY +id LIMIT ?"""
+LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY +id LIMIT ?"
+OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY +id LIMIT ?"
 EXPIRED: Final = """
 SELECT id FROM jobs WHERE expires_at <= ? AND state IN ('scheduled','waiting','queued','retrying') LIMIT ?"""
 SWEPT: Final = """
 INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, ?1, ?2)
 ON CONFLICT (id) DO UPDATE SET last_sweep_at = excluded.last_sweep_at, grace_until = excluded.grace_until"""
 OLD: Final = "DELETE FROM finished WHERE id IN (SELECT id FROM finished WHERE finished_at < ? LIMIT ?) RETURNING id"
-DAY: Final = 86_400_000_000
+OLD_KEYS: Final = """
+DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE expires_at <= ? LIMIT ?)"""
 
 
 class UpkeepPart:
@@ -44,8 +47,10 @@ class UpkeepPart:
         """Due rows become queued."""
 
         def work(connection: sqlite3.Connection) -> Promoted:
-            rows = connection.execute(PROMOTE, (self._db.now(now), limit)).fetchall()
-            return Promoted([ticket_of(row) for row in rows], None, more=len(rows) == limit)
+            moment = self._db.now(now)
+            rows = connection.execute(PROMOTE, (moment, limit)).fetchall()
+            next_due = connection.execute(NEXT_DUE).fetchone()[0]
+            return Promoted([ticket_of(row) for row in rows], _until(next_due, moment), more=len(rows) == limit)
 
         moment = self._db.now(now)
         due, next_due = await self._db.read(
@@ -55,12 +60,15 @@ class UpkeepPart:
             )
         )
         if due:
-            return replace(await self._db.write(work), next_due=0.0)
-        return Promoted((), None if next_due is None else max(0.0, (next_due - moment) / 1e6))
+            return await self._db.write(work)
+        return Promoted((), _until(next_due, moment))
 
     async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order."""
-        return await self._db.write(lambda connection: _sweep(connection, round(lease * 1e6), limit, self._db.now(now)))
+        homeless = await self._db.read(lambda connection: unlisted(connection, limit))
+        return await self._db.write(
+            lambda connection: _sweep(connection, round(lease * 1e6), limit, homeless, self._db.now(now))
+        )
 
     async def adopt(self, *, now: datetime | None = None) -> Swept:
         """The lock proves every other process dead."""
@@ -88,14 +96,20 @@ class UpkeepPart:
         def work(connection: sqlite3.Connection) -> list[str]:
             moment = self._db.now(now)
             old = connection.execute(OLD, (moment - round(seconds * 1e6), limit)).fetchall()
-            connection.execute("DELETE FROM idempotency WHERE expires_at < ?", (moment,))
-            connection.execute("DELETE FROM workers WHERE state <> 'alive' AND heartbeat_at < ?", (moment - DAY,))
+            connection.execute(OLD_KEYS, (moment, limit))
+            connection.execute(
+                "DELETE FROM workers WHERE state <> 'alive' AND heartbeat_at < ?", (moment - ENDED_SHOWN,)
+            )
             return delete_sides(connection, [row["id"] for row in old])
 
         return await self._db.write(work)
 
 
-def _sweep(connection: sqlite3.Connection, lease: int, limit: int, now: int) -> Swept:
+def _until(instant: int | None, now: int) -> float | None:
+    return None if instant is None else max(0.0, (instant - now) / 1e6)
+
+
+def _sweep(connection: sqlite3.Connection, lease: int, limit: int, homeless: Sequence[str], now: int) -> Swept:
     in_grace = _in_grace(connection, lease, now)
     dead: list[str] = []
     if not in_grace:
@@ -108,8 +122,8 @@ def _sweep(connection: sqlite3.Connection, lease: int, limit: int, now: int) -> 
         rescues.append(rescue(connection, connection.execute(OVERDUE, (now, limit)).fetchall(), Outcome.LOST, now))
     expired = [row["id"] for row in connection.execute(EXPIRED, (now, limit)).fetchall()]
     close_waiting(connection, expired, State.EXPIRED, "expired", now)
-    unparked = unpark(connection, now)
-    parked = park(connection, limit)
+    unparked = unpark(connection, now, limit)
+    parked = park(connection, homeless)
     return Swept(
         tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
         dead_workers=dead,
@@ -121,6 +135,7 @@ def _sweep(connection: sqlite3.Connection, lease: int, limit: int, now: int) -> 
         changed=[
             *(change for found in rescues for change in found.changed),
             *parked,
+            *((ticket.job_id, State.QUEUED) for ticket in unparked),
             *((job_id, State.EXPIRED) for job_id in expired),
         ],
     )

@@ -20,7 +20,10 @@ from taskflow.ports.store import Beat, Held, QueueInfo, TaskInfo, WorkerInfo
 REGISTER: Final = """
 INSERT INTO workers (id, host, pid, state, queues, tasks, slots, started_at, heartbeat_at)
 VALUES (?, ?, ?, 'alive', ?, ?, ?, ?7, ?7)"""
+WORKERS: Final = """
+SELECT * FROM workers WHERE state = 'alive' OR heartbeat_at >= ? ORDER BY started_at DESC, id DESC LIMIT 1000"""
 BEAT: Final = "UPDATE workers SET heartbeat_at = ? WHERE id = ? AND state = 'alive'"
+STOP: Final = "UPDATE workers SET state = 'stopped', heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 HELD: Final = """
 SELECT id, epoch, cancel_requested_at IS NOT NULL AS cancel, started_at FROM jobs
 WHERE worker_id = ? AND state = 'running'"""
@@ -36,6 +39,7 @@ SELECT tasks.*, (SELECT count(*) FROM workers, json_each(workers.tasks) AS mine
 FROM tasks ORDER BY name"""
 QUEUE: Final = "INSERT INTO queues (tenant, name, paused) VALUES (?, ?, 0) ON CONFLICT DO NOTHING"
 DEPTH_SHOWN: Final = 10_000
+ENDED_SHOWN: Final = 86_400_000_000
 QUEUES: Final = f"""
 SELECT name, paused, pause_reason,
     (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND queue = queues.name LIMIT {DEPTH_SHOWN + 1}))
@@ -106,9 +110,10 @@ class WorkersPart:
         """Mark a clean end."""
 
         def work(connection: sqlite3.Connection) -> list[Ticket]:
-            connection.execute("UPDATE workers SET state = 'stopped' WHERE id = ? AND state = 'alive'", (worker,))
+            moment = self._db.now(now)
+            connection.execute(STOP, (moment, worker))
             rows = connection.execute(f"{RUNNING} AND worker_id = ?", (worker,)).fetchall()
-            return rescue(connection, rows, Outcome.INTERRUPTED, self._db.now(now)).tickets
+            return rescue(connection, rows, Outcome.INTERRUPTED, moment).tickets
 
         return await self._db.write(work)
 
@@ -116,7 +121,7 @@ class WorkersPart:
         """Who is or was there."""
 
         def work(connection: sqlite3.Connection) -> list[WorkerInfo]:
-            found = connection.execute("SELECT * FROM workers ORDER BY started_at DESC, id LIMIT 1000").fetchall()
+            found = connection.execute(WORKERS, (self._db.now(None) - ENDED_SHOWN,)).fetchall()
             return [
                 WorkerInfo(
                     id=row["id"],

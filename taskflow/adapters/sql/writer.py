@@ -15,13 +15,22 @@ from concurrent.futures import Future as ThreadFuture
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
+import orjson
+
 from taskflow.core.errors import DataRejected, StoreUnavailable, TaskFlowError
 
 T = TypeVar("T")
 Work = Callable[[sqlite3.Connection], Any]
 GROUP: Final = 256
 WAITING: Final = 50_000
-_REFUSED: Final = (sqlite3.IntegrityError, sqlite3.DataError, sqlite3.InterfaceError, OverflowError, UnicodeEncodeError)
+_REFUSED: Final = (
+    sqlite3.IntegrityError,
+    sqlite3.DataError,
+    sqlite3.InterfaceError,
+    orjson.JSONEncodeError,
+    OverflowError,
+    UnicodeEncodeError,
+)
 
 
 @dataclass(slots=True)
@@ -45,6 +54,8 @@ class Writer:
         self._queue: queue.Queue[_Item | None] = queue.Queue(WAITING)
         self._opened: ThreadFuture[None] = ThreadFuture()
         self._thread = threading.Thread(target=self._run, name="taskflow-writer", daemon=True)
+        self._gate = threading.Lock()
+        self._closed = False
         self.commits = 0
 
     async def open(self) -> None:
@@ -58,9 +69,14 @@ class Writer:
 
     async def close(self) -> None:
         """Finish what waits, then end."""
+        with self._gate:
+            self._closed = True
         if self._thread.is_alive():
-            self._queue.put(None)
-            await asyncio.to_thread(self._thread.join, 10)
+            await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._queue.put(None)
+        self._thread.join(10)
 
     async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run work inside a transaction; returns when it is on disk. May be called on any loop.
@@ -71,18 +87,20 @@ class Writer:
         """
         loop = asyncio.get_running_loop()
         item = _Item(work, loop.create_future(), loop)
-        if not self._thread.is_alive():
-            raise StoreUnavailable("the store is closed")
-        try:
-            self._queue.put_nowait(item)
-        except queue.Full:
-            raise StoreUnavailable(f"{WAITING} writes are waiting for the disk; try again later") from None
+        # Nothing may come behind the sentinel that ends the thread: nobody would answer it.
+        with self._gate:
+            if self._closed or not self._thread.is_alive():
+                raise StoreUnavailable("the store is closed")
+            try:
+                self._queue.put_nowait(item)
+            except queue.Full:
+                raise StoreUnavailable(f"{WAITING} writes are waiting for the disk; try again later") from None
         result: T = await item.future
         return result
 
     def _run(self) -> None:
         try:
-            connection = self._connect()
+            connection: sqlite3.Connection | None = self._connect()
         except Exception as error:
             self._opened.set_exception(unavailable(error))
             return
@@ -98,22 +116,35 @@ class Writer:
             ended = None in group
             items = [item for item in group if item is not None]
             if items:
-                self._commit(connection, items)
+                connection = self._commit(connection, items)
                 _answer(items)
-        connection.close()
+        if connection is not None:
+            connection.close()
 
-    def _commit(self, connection: sqlite3.Connection, items: list[_Item]) -> None:
+    def _commit(self, connection: sqlite3.Connection | None, items: list[_Item]) -> sqlite3.Connection | None:
+        """Write a group; returns the connection for the next one, `None` where this one is of no use any more."""
         try:
+            connection = connection or self._connect()
             connection.execute("BEGIN IMMEDIATE")
             for item in items:
                 _attempt(connection, item)
             connection.execute("COMMIT")
             self.commits += 1
         except Exception as error:
-            if connection.in_transaction:
-                connection.rollback()
             for item in items:
                 item.error = item.error or unavailable(error)
+            return connection if connection is not None and _rolled_back(connection) else None
+        return connection
+
+
+def _rolled_back(connection: sqlite3.Connection) -> bool:
+    """Whether nothing of a failed transaction is left; a connection that cannot even do that is closed."""
+    try:
+        connection.rollback()
+    except sqlite3.Error:
+        connection.close()
+        return False
+    return True
 
 
 def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
@@ -125,7 +156,7 @@ def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
     except TaskFlowError as error:
         item.error = error
     except sqlite3.Error as error:
-        item.error = DataRejected(str(error)) if "too big" in str(error) else unavailable(error)
+        item.error = DataRejected(str(error)) if _is_about_a_value(error) else unavailable(error)
         if not connection.in_transaction:
             # Some errors (a full disk) end the transaction by themselves: nothing in it is stored.
             raise
@@ -134,6 +165,10 @@ def _attempt(connection: sqlite3.Connection, item: _Item) -> None:
     if item.error is not None:
         connection.execute("ROLLBACK TO work")
     connection.execute("RELEASE work")
+
+
+def _is_about_a_value(error: sqlite3.Error) -> bool:
+    return "too big" in str(error) or (isinstance(error, sqlite3.ProgrammingError) and "binding" in str(error))
 
 
 def unavailable(error: BaseException) -> StoreUnavailable:
