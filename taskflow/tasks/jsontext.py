@@ -336,12 +336,14 @@ def _plain_container(value: Any, where: str, parents: tuple[int, ...]) -> Any:
 
 def _check_finite(model: BaseModel, where: str) -> None:
     """Pydantic writes NaN as null in members of no declared type, so it is looked for before."""
-    stack: list[Any] = [model.model_dump(warnings=False)]
+    dumped = model.model_dump(warnings=False)
+    stack: list[Any] = [dumped]
+    # Members of no declared type are the model's own: they may hold themselves, or one another many times.
+    seen: set[int] = set()
     while stack:
         value = stack.pop()
         if isinstance(value, float) and not math.isfinite(value):
             raise Unstorable(f"{where or 'the value'} holds {value}, which is no JSON number")
-        if isinstance(value, Mapping):
-            stack.extend(value.values())
-        elif isinstance(value, list | tuple | set | frozenset):
-            stack.extend(value)
+        if isinstance(value, Mapping | list | tuple | set | frozenset) and id(value) not in seen:
+            seen.add(id(value))
+            stack.extend(value.values() if isinstance(value, Mapping) else value)
