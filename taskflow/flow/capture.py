@@ -22,6 +22,9 @@ current: ContextVar[Emit | None] = ContextVar("taskflow_emit", default=None)
 """Takes the lines of the run that this code belongs to."""
 
 _FIELD_CHARACTERS: Final = 8_000
+_NO_FIELDS: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "message", "asctime", "taskName", "level", "logger", "timestamp",
+}  # fmt: skip
 
 
 def line(epoch: int, level: str, message: str, fields: Mapping[str, Any], source: str) -> bytes:
@@ -31,11 +34,11 @@ def line(epoch: int, level: str, message: str, fields: Mapping[str, Any], source
         "ts": datetime.now(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z"),
         "epoch": epoch,
         "level": level,
-        "message": _short(message, room),
-        "source": source,
+        "message": _short(_text(message), room),
+        "source": _short(source, 200),
     }
     if fields:
-        record["fields"] = {_short(str(key), 200): _field(value) for key, value in fields.items()}
+        record["fields"] = {_short(_text(key), 200): _field(value) for key, value in fields.items()}
     text = orjson.dumps(record) + b"\n"
     if len(text) > LOG_LINE_BYTES:
         record.pop("fields", None)
@@ -65,10 +68,10 @@ class RunHandler(logging.Handler):
         if emit is None:
             return
         try:
-            message = record.getMessage()
+            message, fields = _said(record)
             if record.exc_info and record.exc_info[0]:
                 message += "\n" + logging.Formatter().formatException(record.exc_info)
-            emit(record.levelname.lower(), message, {}, record.name)
+            emit(record.levelname.lower(), message, fields, record.name)
         except Exception:
             self.handleError(record)
 
@@ -86,13 +89,14 @@ class RunStream(io.TextIOBase):
         emit = current.get()
         if emit is None:
             return self._stream.write(text)
+        level = "info" if self._name == "stdout" else "warning"
         *lines, rest = (self._parts.get() + text).split("\n")
-        for whole in lines:
-            emit("info" if self._name == "stdout" else "warning", whole, {}, self._name)
         if len(rest) > LOG_LINE_BYTES:
-            emit("info", rest, {}, self._name)
+            lines.append(rest)
             rest = ""
         self._parts.set(rest)
+        for whole in lines:
+            emit(level, whole, {}, self._name)
         return len(text)
 
     def flush(self) -> None:
@@ -117,12 +121,41 @@ class RunStream(io.TextIOBase):
         """As the stream itself."""
         return self._stream.encoding
 
+    def __getattr__(self, name: str) -> Any:
+        """What else the stream has, such as `buffer`: bytes written there are nobody's lines."""
+        return getattr(self._stream, name)
+
 
 def flush_parts() -> None:
     """End unfinished lines of the present run."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, RunStream) and stream._parts.get():  # noqa: SLF001 - its own module
             stream.write("\n")
+
+
+def _said(record: logging.LogRecord) -> tuple[str, dict[str, Any]]:
+    """Message and fields: of `extra`, or of the event that structlog hands to logging."""
+    if isinstance(record.msg, dict) and "event" in record.msg:
+        event: dict[str, Any] = {str(key): value for key, value in record.msg.items()}
+        message = _text(event.pop("event"))
+        error = event.pop("exc_info", None)
+        if isinstance(error, BaseException):
+            error = (type(error), error, error.__traceback__)
+        elif error and not isinstance(error, tuple):
+            error = sys.exc_info()
+        if isinstance(error, tuple) and error[0]:
+            message += "\n" + logging.Formatter().formatException(error)
+        given = event
+    else:
+        message, given = record.getMessage(), vars(record)
+    return message, {key: value for key, value in given.items() if key not in _NO_FIELDS and not key.startswith("_")}
+
+
+def _text(value: object) -> str:
+    try:
+        return str(value)
+    except Exception as error:
+        return f"(cannot be shown: {type(error).__name__})"
 
 
 def _short(text: str, most: int) -> str:

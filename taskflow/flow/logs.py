@@ -1,45 +1,56 @@
 """Logs: lines of all runs of a worker become segment objects, each indexed right after it is stored.
 
-Followers see lines at once. Lines lie in a spool file until they are indexed, so that a killed process loses none: the
-next one ships them. While the object store is away the spool keeps what fits.
+Followers see lines at once. Lines lie in a spool until they are indexed, so that a killed process loses none: the next
+one ships them. While the object store is away the spool keeps what fits.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
-from collections import defaultdict
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO, Final, Self
+from typing import Any, Final, Self
 
-import orjson
-
-from taskflow.core.errors import TaskFlowError
+from taskflow.core.errors import DataRejected
 from taskflow.core.ids import new_id
-from taskflow.flow.loops import Bell, Outage
+from taskflow.flow import capture, spool
+from taskflow.flow.loops import LONGEST, Bell, Outage
+from taskflow.flow.spool import Batch, Run
 from taskflow.ports.artifacts import Artifacts
 from taskflow.ports.events import Events
 from taskflow.ports.store import Files, Segment
 
 PERIOD: Final = 1.0
+LIVE_PERIOD: Final = 0.1
 SEGMENT_BYTES: Final = 4 << 20
 JOB_BYTES: Final = 64 << 20
 ALL_BYTES: Final = 1 << 30
+MARK_BYTES: Final = 16 << 20
+"""Room beyond `ALL_BYTES` for the lines that say that lines are missing."""
+LIVE_BYTES: Final = 4 << 20
+"""What waits for followers; beyond it they miss lines, which the log itself has."""
 RUNS_KNOWN: Final = 10_000
 """Runs whose size is remembered; the oldest is forgotten first."""
+DEADLINE: Final = 60.0
+LAST_WORDS: Final = 5.0
 
-Run = tuple[str, int]
+log = logging.getLogger("taskflow")
 
 
 class LogShipper:
     """Takes lines from any thread and ships them from the main loop.
 
     Args:
-        spool: directory for lines that are not indexed yet; `None` keeps them in memory only.
+        spool: directory for lines that are not indexed yet, for this process alone; `None` keeps them in memory only.
+
+    Attributes:
+        dropped: lines that were not kept since a cap was reached.
     """
 
     def __init__(
@@ -49,172 +60,190 @@ class LogShipper:
         self._artifacts = artifacts
         self._events = events
         self._namespace = namespace
-        self._spool_dir = spool
-        self._spool: BinaryIO | None = None
+        self._spool = spool
         self._lock = threading.Lock()
-        self._waiting: dict[Run, list[bytes]] = {}
-        self._sizes: defaultdict[Run, int] = defaultdict(int)
+        self._open: Batch | None = None
+        self._sealed: deque[Batch] = deque()
+        self._live: dict[Run, list[bytes]] = {}
+        self._live_bytes = 0
+        self._sizes: dict[Run, int] = {}
+        self._cut: set[Run] = set()
         self._total = 0
-        self._truncated: set[Run] = set()
-        self._shipping: set[str] = set()
-        self._seq = 0
-        self._bell = Bell()
+        self._number = 0
+        self._ended = False
+        self._lines = Bell()
+        self._news = Bell()
+        self._full = Bell()
         self._main: asyncio.AbstractEventLoop | None = None
-        self._loop_task: asyncio.Task[None] | None = None
+        self._loops: list[asyncio.Task[None]] = []
         self._outage = Outage("object store (logs)")
+        self._spool_outage = Outage("log spool")
         self.dropped = 0
 
     async def __aenter__(self) -> Self:
         self._main = asyncio.get_running_loop()
-        if self._spool_dir is not None:
-            self._spool_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._recover(self._spool_dir)
-            self._open_spool()
-        self._loop_task = asyncio.create_task(self._run())
+        if self._spool is not None:
+            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._sealed.extend(await asyncio.to_thread(spool.left, self._spool))
+            self._total = sum(batch.size for batch in self._sealed)
+            self._number = max((batch.number for batch in self._sealed), default=0)
+        self._news.ring()
+        self._loops = [asyncio.create_task(self._keep_shipping()), asyncio.create_task(self._keep_telling())]
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._loop_task:
-            self._loop_task.cancel()
-            await asyncio.wait([self._loop_task])
+        for loop in self._loops:
+            loop.cancel()
+        await asyncio.wait(self._loops)
         try:
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(LAST_WORDS):
                 await self._ship()
-        except (TaskFlowError, TimeoutError) as lost:
+        except Exception as lost:
             self._outage.lost(lost)
+        with self._lock:
+            self._ended = True
+            self._seal()
 
     def append(self, job_id: str, epoch: int, line: bytes) -> None:
         """Keep one NDJSON line; beyond the caps it is dropped and the log says truncated. From any thread."""
         run = (job_id, epoch)
         with self._lock:
-            if self._sizes[run] + len(line) > JOB_BYTES or self._total + len(line) > ALL_BYTES:
-                self._truncated.add(run)
+            if self._ended:
                 self.dropped += 1
                 return
-            first = run not in self._waiting
-            self._waiting.setdefault(run, []).append(line)
-            self._sizes[run] += len(line)
-            if len(self._sizes) > RUNS_KNOWN:
-                self._truncated.discard(oldest := next(iter(self._sizes)))
-                del self._sizes[oldest]
-            self._total += len(line)
-            if self._spool is not None:
-                self._write_spool(run, line)
-        if first and self._main is not None:
-            self._main.call_soon_threadsafe(self._bell.ring)
+            if self._sizes.get(run, 0) + len(line) <= JOB_BYTES and self._total + len(line) <= ALL_BYTES:
+                self._keep(run, line, cut=False)
+                return
+            self.dropped += 1
+            if run not in self._cut and self._total < ALL_BYTES + MARK_BYTES:
+                mark = capture.line(epoch, "warning", "lines are missing here: the log is too large", {}, "taskflow")
+                self._keep(run, mark, cut=True)
+                self._cut.add(run)
 
     def pending(self, job_id: str) -> bool:
         """Whether lines of a job are not indexed yet."""
         with self._lock:
-            return job_id in self._shipping or any(run[0] == job_id for run in self._waiting)
+            open_too = self._open is not None and job_id in self._open.jobs
+            return open_too or any(job_id in batch.jobs for batch in self._sealed)
 
-    async def _run(self) -> None:
+    def _keep(self, run: Run, line: bytes, *, cut: bool) -> None:
+        if self._open is None:
+            # A number from the clock keeps the segments of a run in order also across processes.
+            self._number = max(self._number + 1, time.time_ns() // 1_000_000)
+            self._open = Batch(self._number, new_id(), self._spool)
+            self._on_main(self._lines.ring)
+        self._open.add(run, line, cut=cut)
+        self._sizes[run] = self._sizes.get(run, 0) + len(line)
+        if len(self._sizes) > RUNS_KNOWN:
+            oldest = next(iter(self._sizes))
+            self._cut.discard(oldest)
+            del self._sizes[oldest]
+        self._total += len(line)
+        if self._live_bytes < LIVE_BYTES:
+            if not self._live:
+                self._on_main(self._news.ring)
+            self._live.setdefault(run, []).append(line)
+            self._live_bytes += len(line)
+        if self._open.size >= SEGMENT_BYTES:
+            self._seal()
+            self._on_main(self._full.ring)
+
+    def _seal(self) -> None:
+        if self._open is not None:
+            self._open.seal()
+            if self._sealed:
+                self._open.release()
+            self._sealed.append(self._open)
+            self._open = None
+
+    def _on_main(self, call: Callable[[], None]) -> None:
+        if self._main is not None and not self._main.is_closed():
+            self._main.call_soon_threadsafe(call)
+
+    async def _keep_telling(self) -> None:
         while True:
-            if not self._waiting:
-                await self._bell.wait(60)
-            await self._publish_and_wait()
+            await self._news.wait(LONGEST)
+            with self._lock:
+                news, self._live = self._live, {}
+                self._live_bytes = 0
+            for (job_id, _), lines in news.items():
+                await _survive(self._events.publish(f"logs:{job_id}", b"".join(lines)))
+            await asyncio.sleep(LIVE_PERIOD)
+
+    async def _keep_shipping(self) -> None:
+        while True:
+            if not self._sealed and self._open is None:
+                await self._lines.wait(LONGEST)
+            # Batches that wait already, of a killed process or of an outage, wait no longer.
+            if not self._sealed:
+                await self._full.wait(PERIOD)
             try:
                 await self._ship()
-                self._outage.back()
-            except (TaskFlowError, OSError) as error:
+            except Exception as error:
                 await asyncio.sleep(self._outage.lost(error))
 
-    async def _publish_and_wait(self) -> None:
-        told: defaultdict[Run, int] = defaultdict(int)
-        end = time.monotonic() + PERIOD
-        while (left := end - time.monotonic()) > 0:
-            with self._lock:
-                news = {run: b"".join(lines[told[run] :]) for run, lines in self._waiting.items()}
-                told.update({run: len(lines) for run, lines in self._waiting.items()})
-                size = self._total
-            for run, text in news.items():
-                if text:
-                    await self._events.publish(f"logs:{run[0]}", text)
-            if size > SEGMENT_BYTES:
-                return
-            await asyncio.sleep(min(left, 0.1))
-
     async def _ship(self) -> None:
-        """One object for all jobs, then its index; what failed goes back in front."""
+        """One object for all jobs, then its index. What fails stays in front, under the same name and number."""
         with self._lock:
-            waiting, self._waiting = self._waiting, {}
-            self._total = 0
-            self._shipping = {job_id for job_id, _ in waiting}
-            retired = self._rotate_spool()
-        if not waiting:
-            return
-        try:
-            segments, body = self._segments(waiting)
-            await self._artifacts.put(segments[0].object, body)
-            await self._files.add_segments(segments)
-        except BaseException:
+            if not self._sealed:
+                self._seal()
+        while self._sealed:
+            batch = self._sealed[0]
+            if batch.broken is not None:
+                self._spool_outage.lost(batch.broken)
+            else:
+                self._spool_outage.back()
+            async with asyncio.timeout(DEADLINE):
+                await self._ship_one(batch)
+            self._outage.back()
             with self._lock:
-                for run, lines in waiting.items():
-                    self._waiting[run] = lines + self._waiting.get(run, [])
-                    self._total += sum(map(len, lines))
-            raise
-        finally:
-            with self._lock:
-                self._shipping = set()
-        for path in retired:
-            path.unlink(missing_ok=True)
+                self._sealed.popleft()
+                self._total -= batch.size
+            batch.drop()
 
-    def _segments(self, waiting: dict[Run, list[bytes]]) -> tuple[Sequence[Segment], bytes]:
-        now = datetime.now(UTC)
-        name = new_id()
-        key = f"{self._namespace}/logs/{now:%Y/%m/%d}/{name}.ndjson"
-        segments, parts, offset = [], [], 0
-        # A number from the clock keeps the segments of a run in order also across processes.
-        self._seq = max(self._seq + 1, time.time_ns() // 1_000_000)
-        for (job_id, epoch), lines in waiting.items():
-            text = b"".join(lines)
+    async def _ship_one(self, batch: Batch) -> None:
+        try:
+            texts = await asyncio.to_thread(batch.texts)
+        except FileNotFoundError as error:
+            log.error("log lines of %d jobs are lost: %s", len(batch.jobs), error)  # noqa: TRY400 - says it all
+            return
+        day = datetime.fromtimestamp(batch.number / 1_000, UTC)
+        key = f"{self._namespace}/logs/{day:%Y/%m/%d}/{batch.name}.ndjson"
+        segments, offset = [], 0
+        for (job_id, epoch), (text, cut) in texts.items():
             segments.append(
                 Segment(
                     job_id=job_id,
                     epoch=epoch,
-                    seq=self._seq,
+                    seq=batch.number,
                     object=key,
                     offset=offset,
                     length=len(text),
-                    truncated=(job_id, epoch) in self._truncated,
+                    truncated=cut,
                 )
             )
-            parts.append(text)
             offset += len(text)
-        return segments, b"".join(parts)
-
-    def _open_spool(self) -> None:
-        assert self._spool_dir is not None
-        self._spool = (self._spool_dir / f"{new_id()}.spool").open("ab", buffering=0)
-
-    def _rotate_spool(self) -> list[Path]:
-        """Close the present file; it and older ones may go once what they hold is indexed."""
-        if self._spool is None or self._spool_dir is None:
-            return []
-        self._spool.close()
-        retired = sorted(self._spool_dir.glob("*.spool"))
-        self._open_spool()
-        return retired
-
-    def _write_spool(self, run: Run, line: bytes) -> None:
-        assert self._spool is not None
+        if not segments:
+            return
+        await self._artifacts.put(key, b"".join(text for text, _ in texts.values()))
         try:
-            self._spool.write(orjson.dumps([run[0], run[1], line.decode("utf-8", "replace")]) + b"\n")
-        except OSError as error:
-            self._outage.lost(error)
+            await self._files.add_segments(segments)
+        except DataRejected:
+            for segment in segments:
+                await self._index_alone(segment)
 
-    def _recover(self, directory: Path) -> None:
-        """Take up what a killed process left; a line that was cut short is lost."""
-        for path in sorted(directory.glob("*.spool")):
-            for raw in path.read_bytes().splitlines():
-                try:
-                    job_id, epoch, line = orjson.loads(raw)
-                except ValueError:
-                    continue
-                data = line.encode()
-                self._waiting.setdefault((job_id, epoch), []).append(data)
-                self._total += len(data)
-        if self._waiting:
-            self._bell.ring()
+    async def _index_alone(self, segment: Segment) -> None:
+        """Nothing would ever pass behind a batch that is refused for good."""
+        try:
+            await self._files.add_segments([segment])
+        except DataRejected as error:
+            log.error("log lines of job %r are lost: %s", segment.job_id, error)  # noqa: TRY400 - says it all
+
+
+async def _survive(work: Coroutine[Any, Any, None]) -> None:
+    try:
+        await work
+    except Exception:
+        log.debug("followers of a log were not told", exc_info=True)

@@ -59,7 +59,7 @@ class Signature:
         """
         try:
             parameters = list(inspect.signature(function, eval_str=True).parameters.values())
-        except NameError as error:
+        except Exception as error:  # annotations are code: anything may come of reading them
             raise TypeError(f"an annotation cannot be read: {error}") from None
         contexts = [p.name for p in parameters if _is_context(p)]
         if len(contexts) > 1:

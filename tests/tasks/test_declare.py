@@ -16,6 +16,7 @@ from taskflow.tasks.declare import BadTask
 from taskflow.tasks.payload import checker
 from taskflow.tasks.registry import CannotLoad, Registry, UnknownTask
 from taskflow.testing import run
+from tests.tasks import typing_checks
 
 
 class Mail(BaseModel):
@@ -138,16 +139,53 @@ def test_errors_can_always_be_kept(error: Exception) -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [{"name": "a b"}, {"queue": ""}, {"timeout": "2d"}, {"timeout": 0}, {"timeout": "soon"}, {"memory": "1MiB"},
-     {"runs_in": "thread"}],
+    [{"name": "a b"}, {"name": ""}, {"name": 5}, {"name": "x" * 129}, {"queue": ""}, {"queue": None}, {"timeout": "2d"},
+     {"timeout": 0}, {"timeout": "soon"}, {"timeout": None}, {"timeout": True}, {"timeout": "9" * 400 + "h"},
+     {"memory": "1MiB"}, {"memory": "0MiB", "runs_in": "process"}, {"memory": 512, "runs_in": "process"},
+     {"memory": "1TB", "runs_in": "process"}, {"runs_in": "thread"}, {"runs_in": "fork"}, {"retry": 5},
+     {"retry": RetryPolicy(base=1e12, cap=1e12)}],
 )  # fmt: skip
 def test_a_wrong_declaration_is_refused_where_it_is_written(options: dict[str, Any]) -> None:
-    """With the value."""
-    with pytest.raises(BadTask):
+    """With the value, shortly."""
+    with pytest.raises(BadTask) as caught:
 
         @task(**{"name": "a.wrong", **options})
         async def wrong() -> None:
             pass
+
+    assert len(str(caught.value)) < 600
+
+
+def test_a_task_needs_its_name() -> None:
+    """`@task` alone says what to write."""
+
+    def forgot() -> None: ...
+
+    with pytest.raises(BadTask, match=r"@task\('reports\.build'\) above 'forgot'"):
+        task(forgot)  # type: ignore[arg-type]
+
+
+def test_what_runs_where() -> None:
+    """By the kind of function, unless a process is asked for; what cannot be is refused."""
+
+    async def coroutine() -> None: ...
+
+    def plain() -> None: ...
+
+    def generator() -> Any:
+        yield 1
+
+    assert [task("a.kind")(coroutine).runs_in, task("a.kind")(plain).runs_in] == [RunsIn.ASYNC, RunsIn.THREAD]
+    assert {task("a.kind", runs_in="process")(f).runs_in for f in (coroutine, plain)} == {RunsIn.PROCESS}
+    wrong: list[tuple[Any, Any]] = [(plain, "async"), (coroutine, "thread"), (generator, None), (print, None)]
+    for function, asked in wrong:
+        with pytest.raises(BadTask):
+            task("a.kind", runs_in=asked)(function)
+
+
+def test_types_are_kept() -> None:
+    """What mypy checks there is true when it runs, too."""
+    typing_checks.what_fits()
 
 
 def test_parameters_that_json_cannot_fill_are_refused() -> None:

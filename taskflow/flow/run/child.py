@@ -23,6 +23,8 @@ from taskflow.tasks.ending import from_wire
 
 LAST_WORDS: Final = 2.0
 """Seconds that a cancelled child gets to end by itself."""
+REAPING: Final = 3.0
+DRAINING: Final = 1.0
 STREAM: Final = 1 << 20
 
 log = logging.getLogger("taskflow")
@@ -42,6 +44,7 @@ class Children:
         self._idle: list[_Child] = []
         self._busy: set[_Child] = set()
         self._running: set[asyncio.Task[None]] = set()
+        self._closed = False
 
     def start(self, run: Run) -> None:
         """Run in a child, idle or new."""
@@ -50,23 +53,24 @@ class Children:
         task.add_done_callback(self._running.discard)
 
     def beat_accepted(self, lease: float) -> None:
-        """Re-arm every child's dead man's switch."""
+        """Re-arm every busy child's dead man's switch."""
         for child in self._busy:
             child.tell({"kind": "beat", "lease": lease})
 
     async def close(self) -> None:
         """Kill every child."""
-        for child in (*self._idle, *self._busy):
+        self._closed = True
+        for child in self._busy:
             child.kill()
         if self._running:
             await asyncio.wait(list(self._running), timeout=5)
-        for child in self._idle:
-            await child.process.wait()
+        while self._idle:
+            await self._idle.pop().reap()
 
     async def _run(self, run: Run) -> None:
         child: _Child | None = None
         try:
-            child = self._idle.pop() if self._idle and run.task.memory is None else await self._spawn()
+            child = await self._child(run)
             self._busy.add(child)
             run.stopping = lambda: child.stop(run)
             ending = await child.run(run, self._lease)
@@ -78,12 +82,19 @@ class Children:
         if child is not None:
             self._busy.discard(child)
             # A limit on memory cannot be taken back: such a child serves one run.
-            if child.usable and run.task.memory is None:
+            if child.usable and run.task.memory is None and not self._closed:
                 self._idle.append(child)
             else:
-                child.kill()
-                await child.process.wait()
+                await child.reap()
         run.end(ending)
+
+    async def _child(self, run: Run) -> _Child:
+        while self._idle and run.task.memory is None:
+            child = self._idle.pop()
+            if child.usable and child.lives:
+                return child
+            await child.reap()
+        return await self._spawn()
 
     async def _spawn(self) -> _Child:
         process = await asyncio.create_subprocess_exec(
@@ -98,7 +109,10 @@ class Children:
             start_new_session=True,
             limit=STREAM,
         )
-        return _Child(process)
+        child = _Child(process)
+        if self._closed:
+            child.kill()
+        return child
 
 
 class _Child:
@@ -106,10 +120,18 @@ class _Child:
         self.process = process
         self.usable = True
         self._current: Run | None = None
+        self._drained = asyncio.Event()
         self._errors = asyncio.create_task(self._read_errors())
+
+    @property
+    def lives(self) -> bool:
+        """Whether it is there as far as one can know."""
+        assert self.process.stdout is not None
+        return self.process.returncode is None and not self.process.stdout.at_eof()
 
     async def run(self, run: Run, lease: float) -> Ending:
         self._current = run
+        self._drained.clear()
         if run.is_cancelled():
             self.kill()
         self.tell({"kind": "run", "claim": wire.claim_out(run.claim), "lease": lease})
@@ -118,16 +140,20 @@ class _Child:
         try:
             while True:
                 size = int.from_bytes(await stdout.readexactly(wire.HEAD), "big")
+                if size > wire.LONGEST:
+                    raise ValueError(f"the child sent a message of {size:,} bytes")
                 message = wire.unpack(await stdout.readexactly(size))
                 if message["kind"] == "end":
+                    with contextlib.suppress(TimeoutError):
+                        async with asyncio.timeout(DRAINING):
+                            await self._drained.wait()
                     self._current = None
                     return from_wire(message["ending"])
                 await self._hear(run, message)
         except (asyncio.IncompleteReadError, ConnectionError):
             self.usable = False
-            status = await self.process.wait()
-            await asyncio.wait([self._errors], timeout=1)
-            return died(run, status)
+            await self.reap()
+            return died(run, self.process.returncode)
 
     def stop(self, run: Run) -> None:
         if self._current is not run:
@@ -146,6 +172,17 @@ class _Child:
         self.usable = False
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
+
+    async def reap(self) -> None:
+        """Kill it and leave nothing of it."""
+        self.kill()
+        try:
+            async with asyncio.timeout(REAPING):
+                await self.process.wait()
+        except TimeoutError:
+            log.warning("child %d does not end after SIGKILL", self.process.pid)
+        await asyncio.wait([self._errors], timeout=1)
+        self._errors.cancel()
 
     def tell(self, message: dict[str, Any]) -> None:
         assert self.process.stdin is not None
@@ -180,17 +217,22 @@ class _Child:
                 continue  # a line longer than the buffer: dropped
             if not raw:
                 return
-            text = raw.decode(errors="replace").rstrip("\n")
+            text = raw.removesuffix(wire.DONE).decode(errors="replace").rstrip("\n")
             if self._current is not None:
-                self._current.emit_log("warning", text, {}, "stderr")
-            else:
+                if text or not raw.endswith(wire.DONE):
+                    self._current.emit_log("warning", text, {}, "stderr")
+            elif text:
                 log.info("child %d: %s", self.process.pid, text)
+            if raw.endswith(wire.DONE):
+                self._drained.set()
 
 
-def died(run: Run, status: int) -> Ending:
+def died(run: Run, status: int | None) -> Ending:
     """The ending of a run whose child is gone: a crash where the job is suspected of crashing workers, else a failure."""
     how = f"exited with status {status}"
-    if status < 0:
+    if status is None:
+        how = "cannot be ended"
+    elif status < 0:
         try:
             how = f"was killed by {signal.Signals(-status).name} ({-status})"
         except ValueError:

@@ -7,6 +7,8 @@ import base64
 import contextlib
 import ctypes
 import importlib
+import inspect
+import logging
 import os
 import signal
 import sys
@@ -16,6 +18,8 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from typing import Any, BinaryIO, Final
 
+import uvloop
+
 from taskflow.core.errors import NotFound
 from taskflow.core.job import Claim
 from taskflow.flow import capture
@@ -23,11 +27,14 @@ from taskflow.flow.run import wire
 from taskflow.flow.run.call import call_async, call_sync
 from taskflow.flow.run.loop import opened
 from taskflow.flow.run.run import context_of
+from taskflow.tasks import jsontext
 from taskflow.tasks.ending import to_wire
 from taskflow.tasks.registry import Registry
 
 PR_SET_PDEATHSIG: Final = 1
 CHECK: Final = 0.25
+MESSAGE: Final = 1_000
+"""Characters of a progress message."""
 
 
 class Parent:
@@ -40,6 +47,7 @@ class Parent:
         self._replies: dict[int, Future[bytes]] = {}
         self._count = 0
         self._deadline: float | None = None
+        self._switch = threading.Lock()
         self.cancelled = threading.Event()
         self.claims: asyncio.Queue[Claim] = asyncio.Queue()
         self._loop = asyncio.get_running_loop()
@@ -62,17 +70,25 @@ class Parent:
         self.send(message | {"ask": number})
         return future
 
+    def idle(self) -> None:
+        """Nothing runs: no lease is needed."""
+        with self._switch:
+            self._deadline = None
+
     def _listen(self) -> None:
         while (message := wire.read(self._incoming)) is not None:
             match message["kind"]:
                 case "run":
                     self.cancelled.clear()
-                    self._deadline = _boot_seconds() + message["lease"]
+                    with self._switch:
+                        self._deadline = _boot_seconds() + message["lease"]
                     self._loop.call_soon_threadsafe(self.claims.put_nowait, wire.claim_in(message["claim"]))
                 case "cancel":
                     self.cancelled.set()
                 case "beat":
-                    self._deadline = _boot_seconds() + message["lease"]
+                    with self._switch:
+                        if self._deadline is not None:
+                            self._deadline = _boot_seconds() + message["lease"]
                 case "reply":
                     future = self._replies.pop(message["ask"])
                     if "error" in message:
@@ -86,7 +102,8 @@ class Parent:
         """The dead man's switch: no beat was accepted for a lease, so somebody else may run this job now."""
         while True:
             time.sleep(CHECK)
-            if self._deadline is not None and _boot_seconds() > self._deadline:
+            deadline = self._deadline
+            if deadline is not None and _boot_seconds() > deadline:
                 os.killpg(0, signal.SIGKILL)
 
 
@@ -104,7 +121,8 @@ class ChildEffects:
 
     def set_progress(self, fraction: float, message: str | None) -> None:
         """Send progress."""
-        self._parent.send({"kind": "progress", "fraction": fraction, "message": message})
+        text = None if message is None else jsontext.escaped(str(message))[:MESSAGE]
+        self._parent.send({"kind": "progress", "fraction": fraction, "message": text})
 
     async def put_artifact(self, name: str, data: bytes, content_type: str) -> None:
         """Send a file."""
@@ -142,12 +160,15 @@ async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> N
             capture.current.set(effects.emit_log)
             _limit_memory(task.memory)
             context = context_of(claim, effects, resources)
-            if asyncio.iscoroutinefunction(task.function):
+            if inspect.iscoroutinefunction(task.function):
                 ending = await call_async(task, claim.payload, context)
             else:
                 ending = call_sync(task, claim.payload, context)
             capture.flush_parts()
             capture.current.set(None)
+            parent.idle()
+            with contextlib.suppress(OSError):
+                os.write(2, wire.DONE)
             parent.send({"kind": "end", "ending": to_wire(ending)})
 
 
@@ -159,13 +180,17 @@ def main() -> None:
     if os.getppid() != int(parent):
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # What C code prints must not land between the messages.
-    outgoing = os.fdopen(os.dup(1), "wb")
+    # Neither what C code prints nor what a handler's own children read may touch the messages.
+    incoming, outgoing = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.close(nothing)
     os.dup2(2, 1)
     capture.install()
+    logging.getLogger().setLevel(logging.INFO)
     registry = Registry.load(modules)
-    with contextlib.suppress(BrokenPipeError):
-        asyncio.run(serve(registry, sys.stdin.buffer, outgoing))
+    with contextlib.suppress(BrokenPipeError), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(serve(registry, incoming, outgoing))
 
 
 def _limit_memory(limit: int | None) -> None:

@@ -21,7 +21,9 @@ from taskflow.flow.run.call import call_async
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason, stopped
 from taskflow.tasks.declare import Lifespan
+from taskflow.tasks.ending import ending_of_error
 
+OPENING: Final = 60.0
 STOP: Final = 5.0
 
 log = logging.getLogger("taskflow")
@@ -54,12 +56,21 @@ class HandlerLoop:
             LifespanFailed: one of them did not open.
         """
         self._thread.start()
-        self.resources = await asyncio.wrap_future(self._opened)
+        try:
+            async with asyncio.timeout(OPENING):
+                self.resources = await asyncio.wrap_future(self._opened)
+        except TimeoutError:
+            raise LifespanFailed(f"the lifespans of the tasks' modules did not open within {OPENING:.0f} s") from None
+
+    @property
+    def alive(self) -> bool:
+        """Whether the loop is there at all."""
+        return self._thread.is_alive()
 
     async def close(self) -> None:
         """Close the resources and end the loop, unless a handler blocks it."""
-        if self._loop is not None and self._stop is not None and self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stop.set)
+        if self._stop is not None and self._thread.is_alive():
+            self._on_loop(self._stop.set)
             await asyncio.to_thread(self._thread.join, STOP)
 
     def start(self, run: Run) -> None:
@@ -76,8 +87,11 @@ class HandlerLoop:
         self._on_loop(self._tick)
 
     def _on_loop(self, call: Any, *args: Any) -> None:
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(call, *args)
+        if self._loop is not None:
+            try:
+                self._loop.call_soon_threadsafe(call, *args)
+            except RuntimeError:
+                log.debug("the handlers' loop is closed")
 
     def _tick(self) -> None:
         self.ticked = time.monotonic()
@@ -91,8 +105,13 @@ class HandlerLoop:
             self._tasks[run] = task
             task.add_done_callback(partial(self._forget, run))
 
-    def _forget(self, run: Run, _: asyncio.Task[None]) -> None:
+    def _forget(self, run: Run, task: asyncio.Task[None]) -> None:
+        """Whatever came of the task, also where it was cancelled before its first step, its run is over."""
         self._tasks.pop(run, None)
+        if run.ended and not run.left:
+            return
+        error = None if task.cancelled() else task.exception()
+        run.end(ending_of_error(run.task, error) if error else stopped(run.claim, run.reason or StopReason.SHUTDOWN))
 
     def _cancel(self, run: Run) -> None:
         task = self._tasks.get(run)
@@ -105,19 +124,22 @@ class HandlerLoop:
             return
         capture.current.set(run.emit_log)
         try:
-            run.end(await call_async(run.task, run.claim.payload, run.context(self.resources)))
+            ending = await call_async(run.task, run.claim.payload, run.context(self.resources))
         except asyncio.CancelledError:
-            run.end(stopped(run.claim, run.reason or StopReason.SHUTDOWN))
-        finally:
-            capture.flush_parts()
+            ending = stopped(run.claim, run.reason or StopReason.SHUTDOWN)
+        capture.flush_parts()
+        run.end(ending)
 
     def _main(self) -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(self._serve())
-        except Exception as error:
+        except BaseException as error:
             if not self._opened.done():
-                self._opened.set_exception(error)
+                known = isinstance(error, LifespanFailed)
+                self._opened.set_exception(
+                    error if known else LifespanFailed(f"the handlers' loop did not start: {error!r}")
+                )
             else:
                 log.exception("the handlers' loop ended")
 

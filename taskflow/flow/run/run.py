@@ -22,10 +22,15 @@ class Run:
 
     Args:
         main: the loop that claims and settles; files are written there.
-        finished: takes the run and its ending, from any thread.
+        finished: takes the run and its ending, from any thread; once more where a run that was left behind is over.
+
+    Attributes:
+        reason: why it was asked to stop, `None` where it was not.
+        left: whether it was left behind: reported, though its handler goes on.
+        stopping: how it is told.
     """
 
-    __slots__ = ("_effects", "_finished", "claim", "ended", "main", "reason", "stopping", "task", "timer")
+    __slots__ = ("_effects", "_finished", "claim", "ended", "left", "main", "reason", "stopping", "task", "timer")
 
     def __init__(
         self,
@@ -40,6 +45,7 @@ class Run:
         self.main = main
         self.reason: StopReason | None = None
         self.ended = False
+        self.left = False
         self.stopping: Callable[[], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._effects = effects
@@ -49,6 +55,8 @@ class Run:
         """The run is over. What it was stopped for stands, unless it finished its work before it heard of a stop that
         is no timeout."""
         if self.ended:
+            if self.left:
+                self._finished(self, ending)
             return
         self.ended = True
         reason = self.reason
@@ -66,8 +74,9 @@ class Run:
             self._effects.log(self.claim, level, message, fields, source)
 
     def raw_line(self, line: bytes) -> None:
-        """Keep a line made in a child process."""
-        self._effects.raw_line(self.claim, line)
+        """Keep a line made in a child process, unless the run is over."""
+        if not self.ended:
+            self._effects.raw_line(self.claim, line)
 
     def set_progress(self, fraction: float, message: str | None) -> None:
         """Remember how far the run is."""

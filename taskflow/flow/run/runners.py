@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import contextvars
 import faulthandler
 import logging
 import sys
@@ -40,7 +42,7 @@ class Runners:
         slots: most runs at a time, by kind.
         done: takes each claim with its ending.
         lease: seconds that children outlive the last accepted beat.
-        fatal: called when handlers cannot be trusted any more (a blocked loop, too many abandoned threads).
+        fatal: called when handlers cannot be trusted any more (a blocked loop, too many runs left behind).
     """
 
     def __init__(
@@ -64,13 +66,15 @@ class Runners:
         self._runs: dict[tuple[str, int], Run] = {}
         self._used = dict.fromkeys(RunsIn, 0)
         self._isolated = 0
+        self._left = dict.fromkeys(RunsIn, 0)
+        self._told = False
         self._endings: deque[tuple[Run, Ending]] = deque()
         self._lock = threading.Lock()
         self._idle = asyncio.Event()
         self._idle.set()
         self._main: asyncio.AbstractEventLoop | None = None
+        self._context = contextvars.copy_context()
         self._monitor: asyncio.Task[None] | None = None
-        self.abandoned = 0
 
     async def __aenter__(self) -> Self:
         self._main = asyncio.get_running_loop()
@@ -84,6 +88,8 @@ class Runners:
     ) -> None:
         if self._monitor:
             self._monitor.cancel()
+        for run in list(self._runs):
+            self.stop(*run, StopReason.SHUTDOWN)
         await self._children.close()
         self._threads.close()
         await self._loop.close()
@@ -96,6 +102,11 @@ class Runners:
     def isolation_free(self) -> bool:
         """Whether the one slot for suspects is free."""
         return self._isolated == 0
+
+    @property
+    def abandoned(self) -> int:
+        """Runs that were left behind and go on still."""
+        return sum(self._left.values())
 
     def running(self) -> Mapping[tuple[str, int], Run]:
         """Runs in progress by (job id, epoch)."""
@@ -152,11 +163,13 @@ class Runners:
     def _abandon(self, run: Run) -> None:
         if run.ended or run.reason is None:
             return
-        self.abandoned += 1
+        kind = run.task.runs_in
+        run.left = True
+        self._left[kind] += 1
         log.warning("job %s (%s) goes on after it was stopped; it is left behind", run.claim.id, run.claim.task)
         run.end(stopped(run.claim, run.reason))
-        if run.reason is not StopReason.SHUTDOWN and self.abandoned > max(self._slots.values(), default=1):
-            self._fatal(f"{self.abandoned} runs could not be stopped")
+        if run.reason is not StopReason.SHUTDOWN and self._left[kind] > self._slots.get(kind, 0):
+            self._give_up(f"{self._left[kind]} runs could not be stopped")
 
     def _finished(self, run: Run, ending: Ending) -> None:
         """From any thread: a burst of endings wakes the main loop once."""
@@ -166,37 +179,61 @@ class Runners:
         if first:
             assert self._main is not None
             try:
-                self._main.call_soon_threadsafe(self._deliver)
+                # Not in the context of the run that happened to end: what settles outlives it.
+                self._main.call_soon_threadsafe(self._deliver, context=self._context)
             except RuntimeError:
                 log.debug("a run ended after its worker")
 
     def _deliver(self) -> None:
         while self._endings:
-            run, ending = self._endings[0]
-            claim = run.claim
-            if self._runs.pop((claim.id, claim.epoch), None) is not None:
-                if run.timer:
-                    run.timer.cancel()
-                if claim.isolated:
-                    self._isolated -= 1
-                else:
-                    self._used[run.task.runs_in] -= 1
-                self._done(claim, ending)
+            try:
+                self._close(*self._endings[0])
+            except Exception:
+                log.exception("an ending was not taken")
             # Taken out last: whoever adds meanwhile sees that this loop is at work and wakes nobody.
             with self._lock:
                 self._endings.popleft()
         if not self._runs:
             self._idle.set()
 
+    def _close(self, run: Run, ending: Ending) -> None:
+        claim = run.claim
+        if self._runs.pop((claim.id, claim.epoch), None) is not None:
+            if run.timer:
+                run.timer.cancel()
+            if claim.isolated:
+                self._isolated -= 1
+            else:
+                self._used[run.task.runs_in] -= 1
+            self._done(claim, ending)
+        elif run.left:
+            run.left = False
+            self._left[run.task.runs_in] -= 1
+
     async def _watch(self) -> None:
         """A run past its time on a loop that shows no life: nothing on it can be trusted to end."""
-        told = False
+        seen, silent = self._loop.ticked, 0.0
         while True:
             self._loop.tick()
             await asyncio.sleep(TICK)
-            silent = time.monotonic() - self._loop.ticked
-            late = any(run.reason is StopReason.TIMEOUT for run in self._runs.values()) or self.abandoned
-            if silent > HUNG and late and not told:
-                told = True
+            # Rounds are counted, not the clock: a process that was stopped for a while has no hung loop.
+            silent = silent + TICK if self._loop.ticked == seen else 0.0
+            seen = self._loop.ticked
+            if not self._loop.alive:
+                self._give_up("the handlers' loop is gone: a handler ended it")
+            elif silent >= HUNG and self._late():
+                self._give_up(
+                    f"the handlers' loop has been blocked for {silent:.0f} s by a run that is past its timeout"
+                )
+
+    def _late(self) -> bool:
+        return self._left[RunsIn.ASYNC] > 0 or any(
+            run.reason is StopReason.TIMEOUT and run.task.runs_in is RunsIn.ASYNC for run in self._runs.values()
+        )
+
+    def _give_up(self, why: str) -> None:
+        if not self._told:
+            self._told = True
+            with contextlib.suppress(Exception):
                 faulthandler.dump_traceback(file=sys.__stderr__ or 2, all_threads=True)
-                self._fatal(f"the handlers' loop has been blocked for {silent:.0f} s by a run that is past its timeout")
+            self._fatal(why)

@@ -11,6 +11,7 @@ from typing import Any
 from taskflow.flow import capture
 from taskflow.flow.run.call import call_sync
 from taskflow.flow.run.run import Run
+from taskflow.tasks.ending import ending_of_error
 
 
 class Threads:
@@ -50,6 +51,9 @@ class Threads:
 
     def _run(self, run: Run) -> None:
         capture.current.set(run.emit_log)
-        ending = call_sync(run.task, run.claim.payload, run.context(self._resources()))
-        capture.flush_parts()
+        try:
+            ending = call_sync(run.task, run.claim.payload, run.context(self._resources()))
+            capture.flush_parts()
+        except Exception as error:
+            ending = ending_of_error(run.task, error)
         run.end(ending)

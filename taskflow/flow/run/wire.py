@@ -12,12 +12,20 @@ from taskflow.core.job import Claim
 
 HEAD: Final = 4
 LONGEST: Final = 256 << 20
+DONE: Final = b"\0taskflow: end of run\n"
+"""What a child writes to its standard error after a run: whatever came before it there is the run's."""
 _INSTANTS: Final = ("created_at", "started_at")
 
 
 def pack(message: dict[str, Any]) -> bytes:
-    """A message as bytes."""
+    """A message as bytes.
+
+    Raises:
+        ValueError: it is longer than `LONGEST`, or holds what is no JSON.
+    """
     body = orjson.dumps(message)
+    if len(body) > LONGEST:
+        raise ValueError(f"{len(body):,} bytes are more than a child process may send at once ({LONGEST:,})")
     return len(body).to_bytes(HEAD, "big") + body
 
 

@@ -1,0 +1,116 @@
+"""Tasks that run in child processes of tests."""
+
+# ruff: noqa: T201 - handlers print
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, NoReturn
+
+from taskflow import Context, lifespan, task
+
+
+@lifespan
+async def resources() -> AsyncIterator[dict[str, Any]]:
+    yield {"opened_in": os.getpid()}
+
+
+def for_ever() -> NoReturn:
+    while True:
+        threading.Event().wait(60)
+
+
+@task("c.pid", runs_in="process")
+def pid(ctx: Context) -> list[int]:
+    return [os.getpid(), ctx.resources["opened_in"]]
+
+
+@task("c.async_pid", runs_in="process")
+async def async_pid() -> int:
+    return os.getpid()
+
+
+@task("c.worker_pid")
+async def worker_pid() -> int:
+    return os.getpid()
+
+
+@task("c.writes", runs_in="process")
+def writes(ctx: Context) -> str:
+    print("printed")
+    logging.getLogger("mine").info("logged %d", 1)
+    ctx.log.info("said \ud800\0", n=1)
+    ctx.progress(0.5, "half \ud800")
+    os.write(2, b"written by C\n")
+    subprocess.run([sys.executable, "-c", "print('by a grandchild')"], check=True)
+    ctx.artifacts.put_sync("a/b", b"\0bytes")
+    os.write(1, b"the last, without an end")
+    return ctx.artifacts.get_sync("a/b").hex()
+
+
+@task("c.writes_async", runs_in="process")
+async def writes_async(ctx: Context) -> str:
+    await ctx.artifacts.put("x", b"async")
+    return (await ctx.artifacts.get("x")).decode()
+
+
+@task("c.hang", runs_in="process")
+def hang() -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    print(os.getpid())
+    for_ever()
+
+
+@task("c.family", runs_in="process")
+def family() -> None:
+    with subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait(600)"]) as grandchild:
+        print(grandchild.pid)
+        for_ever()
+
+
+@task("c.polite", runs_in="process")
+def polite(ctx: Context) -> None:
+    print(os.getpid())
+    pause = threading.Event()
+    while not ctx.cancelled:
+        pause.wait(0.01)
+    ctx.check()
+
+
+@task("c.stdin", runs_in="process")
+def stdin() -> list[str]:
+    return [sys.stdin.read(), subprocess.run(["cat"], capture_output=True, text=True, check=True).stdout]
+
+
+@task("c.exits", runs_in="process")
+def exits(status: int = 3) -> None:
+    os._exit(status)
+
+
+@task("c.dies", runs_in="process")
+def dies() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("c.crash")
+async def crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("c.eats", runs_in="process", memory="1GiB")
+def eats(mebibytes: int) -> int:
+    return len(bytearray(mebibytes << 20)) >> 20
+
+
+@task("c.appends", runs_in="process")
+def appends(path: str) -> None:
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    for_ever()
