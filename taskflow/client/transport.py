@@ -83,7 +83,10 @@ class Transport:
             )
         except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
-            raise Unreachable(f"no TaskFlow answers at {self.url}: {reason}; start one with `taskflow dev`") from None
+            raise Unreachable(
+                f"no TaskFlow answers at {self.url}: {reason}; start one with `taskflow dev`, or name its address "
+                "(--url, TASKFLOW_URL)"
+            ) from None
         except (ValueError, UnicodeError) as error:
             raise TaskFlowError(f"the request cannot be written: {error}") from None
         if answer.status_code >= 400 and answer.status_code not in accepted:

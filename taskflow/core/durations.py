@@ -25,11 +25,17 @@ def seconds(value: float | str) -> float:
     if isinstance(value, bool):
         raise ValueError(f"{value!r} is no duration: use seconds or a text such as '1h30m'")
     if isinstance(value, str) and _WHOLE.fullmatch(value):
-        return sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+        number = sum(float(number) * _UNITS[unit] for number, unit in _PART.findall(value))
+        return _checked(value, number)
     try:
         number = float(value)
     except (ValueError, OverflowError):
         raise ValueError(f"{value!r} is no duration: use seconds or a text such as '1h30m'") from None
+    return _checked(value, number)
+
+
+def _checked(value: float | str, number: float) -> float:
     if not math.isfinite(number) or number < 0:
+        value = f"{value[:40]}…" if isinstance(value, str) and len(value) > 40 else value
         raise ValueError(f"{value!r} is no duration: it must be finite and not negative")
     return number

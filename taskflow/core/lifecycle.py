@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 from taskflow.core.job import Claim, ErrorInfo, Outcome, State
-from taskflow.core.limits import INTERRUPTIONS_MAX, SNOOZES_MAX
+from taskflow.core.limits import HORIZON_SECONDS, INTERRUPTIONS_MAX, SNOOZES_MAX
 from taskflow.core.retry import RetryPolicy
 
 TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
@@ -94,6 +94,9 @@ def decide(
             reason=reason,
         )
 
+    def until(seconds: float) -> float:
+        return min(max(0.0, seconds), float(HORIZON_SECONDS))
+
     match outcome:
         case Outcome.SUCCEEDED:
             return settled(State.SUCCEEDED)
@@ -102,7 +105,7 @@ def decide(
         case Outcome.SNOOZED if claim.snoozes >= SNOOZES_MAX:
             return settled(State.FAILED, reason="snoozed_too_often", charged=False)
         case Outcome.SNOOZED:
-            return settled(State.SCHEDULED, delay=ending.after or 0.0, reason="snoozed", charged=False)
+            return settled(State.SCHEDULED, delay=until(ending.after or 0.0), reason="snoozed", charged=False)
         case Outcome.INTERRUPTED | Outcome.LOST if claim.interruptions >= INTERRUPTIONS_MAX:
             return settled(State.FAILED, reason="interrupted_too_often", charged=False)
         case Outcome.INTERRUPTED | Outcome.LOST:
@@ -117,4 +120,4 @@ def decide(
             if claim.tries >= claim.max_attempts:
                 return settled(State.FAILED, reason="attempts_used_up")
             delay = policy.delay(claim.tries, chance) if ending.after is None else ending.after
-            return settled(State.RETRYING, delay=delay, reason=outcome.value)
+            return settled(State.RETRYING, delay=until(delay), reason=outcome.value)

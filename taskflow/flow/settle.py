@@ -29,6 +29,7 @@ class Settler:
     Args:
         policy: the retry policy of a task.
         last_word: takes the progress of a run that is not written yet.
+        due: told in how many seconds a job runs again.
         fatal: called when three writes in a row failed for a reason that nobody knows: stop claiming, drain, exit 70.
     """
 
@@ -41,6 +42,7 @@ class Settler:
         policy: Callable[[str], RetryPolicy],
         last_word: Callable[[str, int, str], str | None],
         fatal: Callable[[str], None],
+        due: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._claims = claims
         self._events = events
@@ -48,6 +50,7 @@ class Settler:
         self._policy = policy
         self._last_word = last_word
         self._fatal = fatal
+        self._due = due
         self._batches: Batcher[Settlement, Settled] = Batcher(self._write, weigh=_weight, waiting=1_000_000)
         self._outage = Outage("store (settle)")
         self._unknown = 0
@@ -95,6 +98,8 @@ class Settler:
             else:
                 self._unknown = 0
                 self._outage.back()
+                if settlement.delay is not None:
+                    self._due(settlement.delay)
                 if settled.state is None:
                     self.zombies += 1
                     log.warning(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from taskflow.core.job import NewJob
 from taskflow.flow.batch import Batcher
@@ -16,11 +16,15 @@ class Submitter:
 
     Keyed and keyless jobs are committed apart: a key may wait for another transaction's row, which must not hold up
     those that wait for nobody.
+
+    Args:
+        due: told in how many seconds a stored job falls due, where that is not now.
     """
 
-    def __init__(self, jobs: Jobs, publisher: Publisher) -> None:
+    def __init__(self, jobs: Jobs, publisher: Publisher, due: Callable[[float], None] = lambda _: None) -> None:
         self._jobs = jobs
         self._publisher = publisher
+        self._due = due
         self._keyless = Batcher(self._write, weigh=_weight)
         self._keyed = Batcher(self._write, weigh=_weight, in_flight=1)
 
@@ -40,6 +44,9 @@ class Submitter:
     async def _write(self, jobs: Sequence[NewJob]) -> Sequence[Inserted]:
         stored = await self._jobs.insert(jobs)
         self._publisher.offer([row.ticket for row in stored if row.ticket])
+        delays = [(row.run_at - row.created_at).total_seconds() for row in stored if row.run_at and not row.ticket]
+        if delays:
+            self._due(min(delays))
         return stored
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import logging
+import math
+import time
 from collections.abc import Sequence
 from typing import Final
 
 from taskflow.core.job import State
+from taskflow.flow.loops import Bell
 from taskflow.flow.publish import Publisher
 from taskflow.ports.artifacts import Artifacts
 from taskflow.ports.events import Events
@@ -25,14 +28,33 @@ class Promoter:
     def __init__(self, upkeep: Upkeep, publisher: Publisher) -> None:
         self._upkeep = upkeep
         self._publisher = publisher
+        self._next = 0.0
+        self.bell = Bell()
+
+    def expect(self, seconds: float) -> None:
+        """Somebody in this process stored a row that falls due then: look no later."""
+        due = time.monotonic() + seconds
+        if due < self._next:
+            self._next = due
+            self.bell.ring()
 
     async def once(self) -> float:
-        """Promote one batch; returns seconds until the next."""
-        promoted = await self._upkeep.promote(BATCH)
+        """Promote one batch when it is time; returns seconds until the next."""
+        left = self._next - time.monotonic()
+        if left > 0:
+            return left
+        self._next = math.inf  # what is expected from here on is not in the answer
+        try:
+            promoted = await self._upkeep.promote(BATCH)
+        except BaseException:
+            self._next = 0.0
+            raise
         self._publisher.offer(promoted.tickets)
-        if promoted.more:
-            return 0.0
-        return LONGEST_SLEEP if promoted.next_due is None else min(LONGEST_SLEEP, max(0.005, promoted.next_due))
+        pause = 0.0 if promoted.more else LONGEST_SLEEP
+        if promoted.next_due is not None:
+            pause = min(pause, max(0.005, promoted.next_due))
+        self._next = min(self._next, time.monotonic() + pause)
+        return self._next - time.monotonic()
 
 
 class Sweeper:

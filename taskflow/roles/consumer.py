@@ -56,6 +56,7 @@ class Consumer:
     Args:
         runners: makes the runners, given what to call with each ending.
         fatal: ends the process with exit code 70 after a drain.
+        due: told in how many seconds a job runs again.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Consumer:
         progress: ProgressWriter,
         runners: Callable[[Callable[[Claim, Ending], None]], Runners],
         fatal: Callable[[str], None],
+        due: Callable[[float], None] = lambda _: None,
     ) -> None:
         self._config = config
         self._store = store
@@ -87,7 +89,9 @@ class Consumer:
         self._runners = runners(self._done)
         self._slots = Slots(self._runners.free)
         self._intake = Intake(self._landed)
-        self.settler = Settler(store, events, publisher, policy=self._policy, last_word=progress.take, fatal=fatal)
+        self.settler = Settler(
+            store, events, publisher, policy=self._policy, last_word=progress.take, fatal=fatal, due=due
+        )
         self.worker = Worker(
             store,
             store.heart,
@@ -194,6 +198,9 @@ class Consumer:
         self._started.pop((claim.id, claim.epoch), None)
         self.settler.settle(claim, ending)
         self.claimer.bell.ring()
+        if claim.isolated:
+            # Suspects come by draw only, one at a time: the next one must not wait out an idle drawer's pause.
+            self.drawer.bell.ring()
 
     def _landed(self) -> None:
         if self._backlog_since is None and any(self._slots.free(kind) for kind in RunsIn):
@@ -214,7 +221,8 @@ class Consumer:
         )
 
     def _heard(self, beat: Beat, asked: float) -> None:
-        self._runners.beat_accepted(self._config.lease.fence)
+        # Sent, not heard: a child's switch must not outlive the worker's own fence by the time an answer took.
+        self._runners.beat_accepted(self._config.lease.fence - (boot_seconds() - asked))
         found = differences(
             beat.held, self._started, self.settler.open, asked=asked, patience=2 * self._config.lease.beat
         )

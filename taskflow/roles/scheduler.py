@@ -27,7 +27,7 @@ class Scheduler:
         """Keep house until asked to stop."""
         self._ticked = time.monotonic()
         loops = [
-            asyncio.create_task(keep("promote", self._promote)),
+            asyncio.create_task(keep("promote", self._promote, self._promoter.bell)),
             asyncio.create_task(keep("sweep", self._sweeper.once)),
             asyncio.create_task(keep("retain", self._retainer.once)),
         ]

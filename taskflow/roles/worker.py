@@ -60,6 +60,7 @@ class Worker:
         self._tickets = tickets
         self._heart: Heart | None = None
         self._again: asyncio.Task[None] | None = None
+        self._stopping = False
         self.id = ""
         self.last_beat = 0.0
 
@@ -80,6 +81,7 @@ class Worker:
 
     async def stop(self) -> None:
         """End cleanly: what the store still holds for this worker is an interruption. Beats stop last."""
+        self._stopping = True
         if self._again:
             self._again.cancel()
         if self.id:
@@ -89,6 +91,8 @@ class Worker:
             await self._heart.stop()
 
     def _on_beat(self, beat: Beat, asked: float) -> None:
+        if self._stopping:
+            return
         if beat.alive:
             self.last_beat = asked
             self._heard(beat, asked)

@@ -11,6 +11,7 @@ import pytest
 from taskflow.core.errors import Conflict, DataRejected
 from taskflow.core.ids import new_id
 from taskflow.core.job import ErrorInfo, Idempotency, Lane, Outcome, RunsIn, State
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX
 from taskflow.ports.store import ArtifactInfo, JobQuery, Segment, StateStore, TaskInfo, WorkerInfo
 from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, end, job, worker
 from taskflow.testing.store_rescue import RescueConformance
@@ -224,18 +225,21 @@ class StoreConformance(TokenConformance, RescueConformance):
             Outcome.CRASHED,
         )
 
-    async def test_a_third_crash_is_poison(self, store: StateStore) -> None:
-        """Two may be anybody's fault; the third was in isolation."""
+    async def test_deaths_of_workers_isolate_a_job_but_never_poison_it(self, store: StateStore) -> None:
+        """Any of their runs may have done it, or none: from the third on it runs apart, and only a cap ends it."""
         new = job()
         await store.insert([new], now=T0)
-        for crash in range(3):
+        for crash in range(CRASHES_MAX):
             me = await worker(store)
-            [claim] = await store.draw(me, [LANE], ["t"], 1, isolated=crash == 2, now=T0)
-            assert claim.isolated == (crash == 2)
-            await store.adopt(now=T0)
+            [claim] = await store.draw(me, [LANE], ["t"], 1, isolated=crash >= CRASHES_BEFORE_ISOLATION, now=T0)
+            assert claim.isolated == (crash >= CRASHES_BEFORE_ISOLATION)
+            [ticket] = (await store.adopt(now=T0)).tickets
+            assert ticket.job_id == new.id
+        await store.draw(await worker(store), [LANE], ["t"], 1, isolated=True, now=T0)
+        await store.adopt(now=T0)
         shown = await store.get("default", new.id)
         assert shown is not None
-        assert (shown.state, shown.reason, shown.crashes) == (State.FAILED, "poison", 3)
+        assert (shown.state, shown.reason, shown.crashes) == (State.FAILED, "crashed_too_often", CRASHES_MAX + 1)
 
     async def test_what_is_past_its_time_expires_and_what_is_overdue_is_lost(self, store: StateStore) -> None:
         """Expired jobs are over; a run past its deadline is given back."""

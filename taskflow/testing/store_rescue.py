@@ -6,7 +6,7 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 
 from taskflow.core.job import Outcome, State
-from taskflow.core.limits import INTERRUPTIONS_MAX
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX, INTERRUPTIONS_MAX
 from taskflow.ports.store import Beat, StateStore, WorkerInfo
 from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, end, job, shown, worker
 
@@ -23,20 +23,23 @@ class RescueConformance:
         told = [(len(promoted.tickets), promoted.more, promoted.next_due) for promoted in (first, second, third)]
         assert told == [(1, True, 0.0), (1, False, 4.0), (1, False, None)]
 
-    async def test_a_wished_cancel_wins_over_poison_and_over_the_last_interruption(self, store: StateStore) -> None:
+    async def test_a_wished_cancel_wins_over_the_last_crash_and_over_the_last_interruption(
+        self, store: StateStore
+    ) -> None:
         """Nobody wants the job any more: it is no dead letter."""
-        poison = job()
-        await store.insert([poison], now=T0)
-        for crash in range(3):
+        unlucky = job()
+        await store.insert([unlucky], now=T0)
+        for crash in range(CRASHES_MAX + 1):
             me = await worker(store)
-            await store.draw(me, [LANE], ["t"], 1, isolated=crash == 2, now=T0)
-            if crash == 2:
-                await store.cancel("default", poison.id, now=at(1))
+            await store.draw(me, [LANE], ["t"], 1, isolated=crash >= CRASHES_BEFORE_ISOLATION, now=T0)
+            if crash == CRASHES_MAX:
+                await store.cancel("default", unlucky.id, now=at(1))
             await store.adopt(now=at(2))
-        after = await shown(store, poison.id)
-        assert (after.state, [attempt.outcome for attempt in after.attempts]) == (
+        after = await shown(store, unlucky.id)
+        assert (after.state, {attempt.outcome for attempt in after.attempts}, len(after.attempts)) == (
             State.CANCELLED,
-            [Outcome.CRASHED] * 3,
+            {Outcome.CRASHED},
+            CRASHES_MAX + 1,
         )
 
     async def test_interruptions_have_an_end(self, store: StateStore) -> None:

@@ -18,6 +18,7 @@ def _version() -> str:
 
 
 VERSION = _version()
+LOCAL = "http://127.0.0.1:8000"
 
 
 def show(settings: Settings, revision: str, port: int | None) -> None:
@@ -35,5 +36,7 @@ def show(settings: Settings, revision: str, port: int | None) -> None:
                 "Submit a job:",
                 f"  curl -s -X POST {url}/api/v1/jobs -H 'content-type: application/json' -d '{body}'",
             ]
+            if url != LOCAL:
+                lines += ["Point the command line at it:", f"  export TASKFLOW_URL={url}"]
             lines += ["Ctrl-C stops; jobs that are accepted go on when it starts again."]
     print("\n".join(lines), file=sys.__stderr__, flush=True)

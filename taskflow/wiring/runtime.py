@@ -106,6 +106,8 @@ class Runtime:
 
     async def _work(self) -> None:
         roles = self._settings["roles"]
+        self._promoter = Promoter(self._opened["store"], self._publisher)
+        self._due = self._promoter.expect if "scheduler" in roles else _ignore
         if "consumer" in roles:
             self._roles["consumer"] = self._consumer()
         if "scheduler" in roles:
@@ -178,6 +180,7 @@ class Runtime:
             registry=registry,
             progress=progress,
             fatal=self._fatal,
+            due=self._due,
             runners=lambda done: Runners(
                 registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal
             ),
@@ -186,7 +189,7 @@ class Runtime:
     def _scheduler(self) -> Scheduler:
         store, events = self._opened["store"], self._opened["events"]
         return Scheduler(
-            Promoter(store, self._publisher),
+            self._promoter,
             Sweeper(store, self._publisher, events, lease=self._settings.lease.length, period=self._settings.sweep),
             Retainer(store, self._opened["artifacts"], keep=self._settings["retention.finished"]),
         )
@@ -202,7 +205,7 @@ class Runtime:
                 trusted_proxies=settings["api.trusted_proxies"],
             ),
             store=opened["store"],
-            submitter=Submitter(opened["store"], self._publisher),
+            submitter=Submitter(opened["store"], self._publisher, self._due),
             catalog=Catalog(opened["store"], SystemClock()),
             publish=self._publisher.offer,
             events=opened["events"],
@@ -230,6 +233,10 @@ class Runtime:
         except Exception as error:
             return str(error) or type(error).__name__
         return None
+
+
+def _ignore(_: float) -> None:
+    """The scheduler is another process: it looks each 2 s."""
 
 
 async def _all(events: Sequence[asyncio.Event]) -> None:

@@ -231,6 +231,25 @@ def test_a_job_that_kills_its_workers_is_quarantined(tmp_path: Path) -> None:
         process.close()
 
 
+def test_innocent_jobs_outlive_any_number_of_kills(tmp_path: Path) -> None:
+    """The death of a worker is no proof against what it ran: nothing is quarantined, everything succeeds, and those
+    that run apart meanwhile do so one after the other without gaps."""
+    process = Process(tmp_path, TASKFLOW_CONSUMER_LEASE="2").start()
+    try:
+        jobs = [process.submit("demo.sleep", {"seconds": 0.5}) for _ in range(12)]
+        for _ in range(4):
+            until_sync(lambda: process.http.get("/jobs?state=running").json()["items"])
+            process.kill()
+            process.start()
+        begun = time.monotonic()
+        ended = [process.job(job_id, wait=30) for job_id in jobs]
+        assert {job["state"] for job in ended} == {"succeeded"}
+        assert max(job["crashes"] for job in ended) > 2
+        assert time.monotonic() - begun < 25
+    finally:
+        process.close()
+
+
 def children(parent: int) -> list[int]:
     """Processes whose parent this is."""
     found = []

@@ -33,6 +33,14 @@ def test_units_in_falling_order_add_up(days: int, hours: int, minutes: int, secs
     assert seconds(text) == pytest.approx(whole, abs=1e-6)
 
 
+@pytest.mark.parametrize("value", ["9" * 400 + "h", "9" * 400, 10**400, "9" * 308 + "d"])
+def test_a_duration_beyond_every_float_is_refused_briefly(value: float | str) -> None:
+    """An infinite delay would be refused by nobody behind."""
+    with pytest.raises(ValueError, match="no duration") as refused:
+        seconds(value)
+    assert len(str(refused.value)) < 600
+
+
 @given(st.floats(0, 1e12))
 def test_a_number_is_itself(value: float) -> None:
     """As a number and as its text."""

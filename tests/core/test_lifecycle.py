@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from taskflow.core.job import Claim, ErrorInfo, Lane, Outcome, State
 from taskflow.core.lifecycle import TRANSITIONS, Ending, decide
-from taskflow.core.limits import INTERRUPTIONS_MAX, SNOOZES_MAX
+from taskflow.core.limits import HORIZON_SECONDS, INTERRUPTIONS_MAX, SNOOZES_MAX
 from taskflow.core.retry import RetryPolicy
 
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
@@ -96,7 +96,7 @@ def test_every_ending_takes_an_arrow_that_exists(claim: Claim, ending: Ending, c
     assert settlement.state in TRANSITIONS[State.RUNNING]
     assert (settlement.id, settlement.epoch, settlement.worker) == (claim.id, claim.epoch, claim.worker)
     assert (settlement.delay is not None) == (settlement.state in {State.RETRYING, State.SCHEDULED})
-    assert settlement.delay is None or 0 <= settlement.delay <= max(3_600, ending.after or 0)
+    assert settlement.delay is None or 0 <= settlement.delay <= min(max(3_600, ending.after or 0), HORIZON_SECONDS)
 
 
 @given(CLAIMS, ENDINGS)

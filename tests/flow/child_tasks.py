@@ -75,6 +75,25 @@ def family() -> None:
         for_ever()
 
 
+@task("c.family_appends", runs_in="process")
+def family_appends(path: str) -> None:
+    with (
+        subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait(600)"]) as grandchild,
+        Path(path).open("a") as file,
+    ):
+        file.write(f"{os.getpid()}\n{grandchild.pid}\n")
+        file.flush()
+        for_ever()
+
+
+@task("c.long_line", runs_in="process")
+def long_line() -> None:
+    os.write(2, b"before\n")
+    with os.fdopen(os.dup(2), "wb") as raw:
+        raw.write(b"x" * (3 << 20) + b"\n")
+    os.write(2, b"after\n")
+
+
 @task("c.polite", runs_in="process")
 def polite(ctx: Context) -> None:
     print(os.getpid())

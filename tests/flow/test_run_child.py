@@ -93,6 +93,15 @@ async def test_a_kill_takes_the_children_of_the_child_along(house: RunsHouse) ->
     await until(lambda: gone(grandchild))
 
 
+async def test_a_line_that_is_too_long_is_cut_and_not_lost(house: RunsHouse) -> None:
+    """Its begin is kept with a mark, and the lines around it are whole."""
+    job_id = house.start("c.long_line")
+    assert await house.outcome(job_id) is Outcome.SUCCEEDED
+    lines = house.messages(job_id)
+    assert [line[:5] for line in lines] == ["befor", "xxxxx", "after"]
+    assert lines[1].endswith("…")
+
+
 async def test_a_cancelled_child_may_end_by_itself_for_a_while(house: RunsHouse) -> None:
     """One that does is used again; one that does not is killed."""
     polite, rude = house.start("c.polite"), house.start("c.hang")
@@ -202,9 +211,10 @@ from tests.flow.house import RunsHouse
 from taskflow.tasks.registry import Registry
 
 async def main():
-    house = RunsHouse(Registry.load(["{MODULE}"]), process=1)
+    house = RunsHouse(Registry.load(["{MODULE}"]), process=2)
     async with house.runners:
         house.start("c.appends", path=sys.argv[1])
+        house.start("c.family_appends", path=sys.argv[1])
         await asyncio.Event().wait()
 
 asyncio.run(main())
@@ -212,11 +222,11 @@ asyncio.run(main())
 
 
 def test_a_child_dies_with_its_worker(tmp_path: Path) -> None:
-    """Even if the worker is killed without a word."""
-    pids = tmp_path / "pids"
-    with subprocess.Popen([sys.executable, "-c", WORKER, str(pids)], cwd=ROOT) as worker:
-        until_sync(lambda: pids.exists() and pids.read_text().endswith("\n"), 20)
-        child = int(pids.read_text())
-        assert not gone(child)
+    """Even if the worker is killed without a word; and so does what the child started."""
+    file = tmp_path / "pids"
+    with subprocess.Popen([sys.executable, "-c", WORKER, str(file)], cwd=ROOT) as worker:
+        until_sync(lambda: file.exists() and file.read_text().count("\n") == 3, 20)
+        pids = [int(line) for line in file.read_text().splitlines()]
+        assert not any(map(gone, pids))
         worker.kill()
-    until_sync(lambda: gone(child), 5)
+    until_sync(lambda: all(map(gone, pids)), 5)

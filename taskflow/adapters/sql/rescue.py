@@ -11,7 +11,7 @@ from taskflow.adapters.sql import move
 from taskflow.adapters.sql.database import array
 from taskflow.adapters.sql.rows import ticket_of
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
-from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, INTERRUPTIONS_MAX
+from taskflow.core.limits import CRASHES_MAX, INTERRUPTIONS_MAX
 
 RUNNING: Final = f"{move.RUNNING} WHERE state = 'running'"
 KNOWN: Final = "SELECT mine.value FROM workers, json_each(workers.tasks) AS mine WHERE workers.state = 'alive'"
@@ -67,8 +67,9 @@ def _verdict(row: sqlite3.Row, outcome: Outcome) -> tuple[State, str, ErrorInfo 
     if row["cancel_requested_at"] is not None:
         return State.CANCELLED, "cancelled", CRASHED if outcome is Outcome.CRASHED else None
     if outcome is Outcome.CRASHED:
-        if row["crashes"] >= CRASHES_BEFORE_ISOLATION:
-            return State.FAILED, "poison", CRASHED
+        # The death of a worker proves nothing about one of its runs: only a child that died alone is poison.
+        if row["crashes"] >= CRASHES_MAX:
+            return State.FAILED, "crashed_too_often", CRASHED
         return State.QUEUED, "crashed", CRASHED
     if row["interruptions"] >= INTERRUPTIONS_MAX:
         return State.FAILED, "interrupted_too_often", None

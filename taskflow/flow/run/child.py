@@ -10,12 +10,13 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final
 
 from taskflow.core.errors import NotFound
 from taskflow.core.job import ErrorInfo, Outcome
 from taskflow.core.lifecycle import Ending
+from taskflow.core.limits import LOG_LINE_BYTES
 from taskflow.flow.run import wire
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason
@@ -26,6 +27,8 @@ LAST_WORDS: Final = 2.0
 REAPING: Final = 3.0
 DRAINING: Final = 1.0
 STREAM: Final = 1 << 20
+LINE: Final = 2 * LOG_LINE_BYTES
+"""Enough of an endless line for what keeps lines to see that it is too long, and to mark it as cut."""
 
 log = logging.getLogger("taskflow")
 
@@ -210,13 +213,7 @@ class _Child:
     async def _read_errors(self) -> None:
         """What C code and dying interpreters write: lines of the run, else of the worker's own log."""
         assert self.process.stderr is not None
-        while True:
-            try:
-                raw = await self.process.stderr.readline()
-            except ValueError:
-                continue  # a line longer than the buffer: dropped
-            if not raw:
-                return
+        async for raw in lines(self.process.stderr):
             text = raw.removesuffix(wire.DONE).decode(errors="replace").rstrip("\n")
             if self._current is not None:
                 if text or not raw.endswith(wire.DONE):
@@ -225,6 +222,31 @@ class _Child:
                 log.info("child %d: %s", self.process.pid, text)
             if raw.endswith(wire.DONE):
                 self._drained.set()
+
+
+async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
+    """Lines of a stream; of one longer than its buffer the first bytes."""
+    long = False
+    while True:
+        try:
+            raw = await stream.readuntil(b"\n")
+        except asyncio.LimitOverrunError as overrun:
+            head = await stream.read(max(1, overrun.consumed))
+            if not long:
+                yield head[:LINE] + b"\n"
+            long = True
+            continue
+        except asyncio.IncompleteReadError as end:
+            if end.partial and not long:
+                yield end.partial
+            return
+        if long:
+            # The rest of the line that was cut; only the end of the run may hide in it.
+            long = False
+            if raw.endswith(wire.DONE):
+                yield wire.DONE
+            continue
+        yield raw
 
 
 def died(run: Run, status: int | None) -> Ending:

@@ -10,6 +10,7 @@ import importlib
 import inspect
 import logging
 import os
+import select
 import signal
 import sys
 import threading
@@ -176,6 +177,7 @@ def main() -> None:
     """`python -m taskflow.flow.run.child_main PARENT MODULE...`."""
     parent, *modules = sys.argv[1:]
     if sys.platform == "linux":
+        _guard(int(parent))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         return
@@ -191,6 +193,25 @@ def main() -> None:
     registry = Registry.load(modules)
     with contextlib.suppress(BrokenPipeError), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(registry, incoming, outgoing))
+
+
+def _guard(worker: int) -> None:
+    """Leave a process in this group that kills all of it when the worker dies: the signal of that death ends this
+    process only, and what a handler started itself would go on beside the next run of its job."""
+    try:
+        death = os.pidfd_open(worker)
+    except OSError:
+        return  # gone already, or a kernel that cannot tell
+    if os.fork():
+        os.close(death)
+        return
+    # Whatever is inherited: an end of the worker's pipes that is held here hides the end of the child from it.
+    os.closerange(0, death)
+    os.closerange(death + 1, os.sysconf("SC_OPEN_MAX"))
+    poll = select.poll()
+    poll.register(death, select.POLLIN)
+    poll.poll()
+    os.killpg(0, signal.SIGKILL)
 
 
 def _limit_memory(limit: int | None) -> None:

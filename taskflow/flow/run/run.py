@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
-
-import orjson
 
 from taskflow.core.job import Claim, Outcome
 from taskflow.core.lifecycle import Ending
@@ -119,8 +118,8 @@ def context_of(claim: Claim, effects: Any, resources: Mapping[str, Any]) -> Cont
         queue=claim.queue,
         priority=claim.priority,
         run=claim.run,
-        tags=tuple(orjson.loads(claim.tags)),
-        metadata=orjson.loads(claim.metadata),
+        tags=tuple(json.loads(claim.tags)),
+        metadata=json.loads(claim.metadata),
         created_at=claim.created_at,
     )
     return Context(
