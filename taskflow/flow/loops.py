@@ -84,5 +84,5 @@ async def keep(name: str, once: Callable[[], Awaitable[float]], bell: Bell | Non
             pause = outage.lost(error)
             log.debug("%s failed", name, exc_info=True)
         await bell.wait(pause)
-        if pause <= 0:
-            await asyncio.sleep(0)
+        # A bell that always rings must not keep every other task from its turn.
+        await asyncio.sleep(0)

@@ -35,8 +35,9 @@ class Promoter:
         """Somebody in this process stored a row that falls due then: look no later."""
         due = time.monotonic() + seconds
         if due < self._next:
-            self._next = due
-            self.bell.ring()
+            asleep, self._next = self._next < math.inf, due
+            if asleep:
+                self.bell.ring()
 
     async def once(self) -> float:
         """Promote one batch when it is time; returns seconds until the next."""
