@@ -40,9 +40,11 @@ def configure(form: Literal["auto", "json", "console"], level: str) -> None:
     )
     root = logging.getLogger()
     root.handlers[:] = [handler]
-    root.setLevel(level.upper())
+    # What handlers write belongs to their job's log, however little of its own this process is to write.
+    handler.setLevel(level.upper())
+    root.setLevel(min(handler.level, logging.INFO))
     for noisy in ("uvicorn", "uvicorn.error", "asyncio", "alembic"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, root.level))
+        logging.getLogger(noisy).setLevel(max(logging.WARNING, handler.level))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

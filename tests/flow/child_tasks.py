@@ -86,6 +86,27 @@ def family_appends(path: str) -> None:
         for_ever()
 
 
+@task("c.reaps", runs_in="process")
+def reaps() -> int:
+    count = 0
+    with subprocess.Popen([sys.executable, "-c", ""]) as mine:
+        while True:
+            try:
+                os.wait()
+                count += 1
+            except ChildProcessError:
+                mine.returncode = 0
+                return count
+
+
+@task("c.closes_errors", runs_in="process")
+def closes_errors(how: str) -> None:
+    if how == "close":
+        os.close(2)
+    else:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
 @task("c.long_line", runs_in="process")
 def long_line() -> None:
     os.write(2, b"before\n")

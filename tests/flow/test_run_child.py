@@ -93,6 +93,24 @@ async def test_a_kill_takes_the_children_of_the_child_along(house: RunsHouse) ->
     await until(lambda: gone(grandchild))
 
 
+async def test_a_handler_has_no_children_but_its_own(house: RunsHouse) -> None:
+    """One that waits for all of them must not wait for one of ours."""
+    assert await house.result("c.reaps") == 1
+
+
+@pytest.mark.parametrize("how", ["close", "replace"])
+async def test_a_child_without_its_standard_error_is_not_used_again(house: RunsHouse, how: str) -> None:
+    """The next run would pay for it: with lines that are lost, or with a wait for a mark that never comes."""
+    [first, _] = await house.result("c.pid")
+    assert await house.result("c.closes_errors", how=how) is None
+    begun = time.monotonic()
+    job_id = house.start("c.writes")
+    assert await house.outcome(job_id) is Outcome.SUCCEEDED
+    assert "written by C" in house.messages(job_id)
+    assert (await house.result("c.pid"))[0] != first
+    assert time.monotonic() - begun < 10
+
+
 async def test_a_line_that_is_too_long_is_cut_and_not_lost(house: RunsHouse) -> None:
     """Its begin is kept with a mark, and the lines around it are whole."""
     job_id = house.start("c.long_line")

@@ -307,6 +307,29 @@ async def test_resources_are_opened_before_the_first_run_and_closed_after_the_la
     assert happened == ["first opens", "second opens", "run", "run", "second closes", "first closes"]
 
 
+@task("t.deaf")
+async def deaf() -> None:
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+
+
+@task("t.blocks")
+async def blocks(seconds: float = 4) -> None:
+    threading.Event().wait(seconds)
+
+
+@pytest.mark.parametrize("rude", ["t.deaf", "t.blocks"])
+async def test_a_handler_that_will_not_end_does_not_hold_up_the_end(rude: str) -> None:
+    """Resources are closed where they can be; nobody waits for the handler itself."""
+    async with (house := RunsHouse.of(deaf, blocks)).runners:
+        job_id = house.start(rude)
+        await until(lambda: house.runners._loop._tasks)
+        begun = time.monotonic()
+    assert time.monotonic() - begun < 3
+    await until(lambda: house.endings[job_id])
+
+
 async def test_a_lifespan_that_does_not_open_is_named() -> None:
     """The worker does not start; what was open is closed."""
     closed: list[str] = []

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 from taskflow.core.errors import NotFound
@@ -18,6 +18,7 @@ from taskflow.core.job import ErrorInfo, Outcome
 from taskflow.core.lifecycle import Ending
 from taskflow.core.limits import LOG_LINE_BYTES
 from taskflow.flow.run import wire
+from taskflow.flow.run.guard import Guard
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason
 from taskflow.tasks.ending import from_wire
@@ -48,6 +49,7 @@ class Children:
         self._busy: set[_Child] = set()
         self._running: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._guard = Guard()
 
     def start(self, run: Run) -> None:
         """Run in a child, idle or new."""
@@ -69,6 +71,7 @@ class Children:
             await asyncio.wait(list(self._running), timeout=5)
         while self._idle:
             await self._idle.pop().reap()
+        await self._guard.close()
 
     async def _run(self, run: Run) -> None:
         child: _Child | None = None
@@ -100,11 +103,13 @@ class Children:
         return await self._spawn()
 
     async def _spawn(self) -> _Child:
+        await self._guard.ready()
         process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
             "taskflow.flow.run.child_main",
             str(os.getpid()),
+            str(min(logging.getLogger().level or logging.INFO, logging.INFO)),
             *self._modules,
             stdin=PIPE,
             stdout=PIPE,
@@ -112,15 +117,17 @@ class Children:
             start_new_session=True,
             limit=STREAM,
         )
-        child = _Child(process)
+        self._guard.watch(process.pid)
+        child = _Child(process, self._guard.forget)
         if self._closed:
             child.kill()
         return child
 
 
 class _Child:
-    def __init__(self, process: Process) -> None:
+    def __init__(self, process: Process, gone: Callable[[int], None]) -> None:
         self.process = process
+        self._gone = gone
         self.usable = True
         self._current: Run | None = None
         self._drained = asyncio.Event()
@@ -147,6 +154,9 @@ class _Child:
                     raise ValueError(f"the child sent a message of {size:,} bytes")
                 message = wire.unpack(await stdout.readexactly(size))
                 if message["kind"] == "end":
+                    if not message["fresh"]:
+                        self.usable = False
+                        self._drained.set()
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(DRAINING):
                             await self._drained.wait()
@@ -184,6 +194,7 @@ class _Child:
                 await self.process.wait()
         except TimeoutError:
             log.warning("child %d does not end after SIGKILL", self.process.pid)
+        self._gone(self.process.pid)
         await asyncio.wait([self._errors], timeout=1)
         self._errors.cancel()
 

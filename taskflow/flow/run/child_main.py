@@ -10,7 +10,6 @@ import importlib
 import inspect
 import logging
 import os
-import select
 import signal
 import sys
 import threading
@@ -152,7 +151,7 @@ class ChildEffects:
 
 async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Run what comes, one at a time, for ever."""
-    parent = Parent(incoming, outgoing)
+    parent, errors = Parent(incoming, outgoing), _file(2)
     async with opened(registry.lifespans) as resources:
         while True:
             claim = await parent.claims.get()
@@ -168,16 +167,17 @@ async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> N
             capture.flush_parts()
             capture.current.set(None)
             parent.idle()
-            with contextlib.suppress(OSError):
+            # A handler that put something else in the place of standard error has worn this process out.
+            fresh = _file(2) == errors
+            if fresh:
                 os.write(2, wire.DONE)
-            parent.send({"kind": "end", "ending": to_wire(ending)})
+            parent.send({"kind": "end", "ending": to_wire(ending), "fresh": fresh})
 
 
 def main() -> None:
-    """`python -m taskflow.flow.run.child_main PARENT MODULE...`."""
-    parent, *modules = sys.argv[1:]
+    """`python -m taskflow.flow.run.child_main PARENT LEVEL MODULE...`."""
+    parent, level, *modules = sys.argv[1:]
     if sys.platform == "linux":
-        _guard(int(parent))
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != int(parent):
         return
@@ -189,29 +189,17 @@ def main() -> None:
     os.close(nothing)
     os.dup2(2, 1)
     capture.install()
-    logging.getLogger().setLevel(logging.INFO)
+    logging.getLogger().setLevel(int(level))
     registry = Registry.load(modules)
     with contextlib.suppress(BrokenPipeError), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(registry, incoming, outgoing))
 
 
-def _guard(worker: int) -> None:
-    """Leave a process in this group that kills all of it when the worker dies: the signal of that death ends this
-    process only, and what a handler started itself would go on beside the next run of its job."""
-    try:
-        death = os.pidfd_open(worker)
-    except OSError:
-        return  # gone already, or a kernel that cannot tell
-    if os.fork():
-        os.close(death)
-        return
-    # Whatever is inherited: an end of the worker's pipes that is held here hides the end of the child from it.
-    os.closerange(0, death)
-    os.closerange(death + 1, os.sysconf("SC_OPEN_MAX"))
-    poll = select.poll()
-    poll.register(death, select.POLLIN)
-    poll.poll()
-    os.killpg(0, signal.SIGKILL)
+def _file(descriptor: int) -> tuple[int, int] | None:
+    with contextlib.suppress(OSError):
+        found = os.fstat(descriptor)
+        return found.st_dev, found.st_ino
+    return None
 
 
 def _limit_memory(limit: int | None) -> None:

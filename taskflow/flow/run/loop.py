@@ -25,6 +25,7 @@ from taskflow.tasks.ending import ending_of_error
 
 OPENING: Final = 60.0
 STOP: Final = 5.0
+ANSWER: Final = 0.5
 
 log = logging.getLogger("taskflow")
 
@@ -45,6 +46,7 @@ class HandlerLoop:
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: dict[Run, asyncio.Task[None]] = {}
+        self._closing, self._closed = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._main, name="taskflow-handlers", daemon=True)
         self.ticked = time.monotonic()
         self.resources: Mapping[str, Any] = {}
@@ -71,7 +73,10 @@ class HandlerLoop:
         """Close the resources and end the loop, unless a handler blocks it."""
         if self._stop is not None and self._thread.is_alive():
             self._on_loop(self._stop.set)
-            await asyncio.to_thread(self._thread.join, STOP)
+            if await asyncio.to_thread(self._closing.wait, ANSWER):
+                await asyncio.to_thread(self._closed.wait, STOP)
+                # Handlers that will not be cancelled are on it still; they end with the process.
+                await asyncio.to_thread(self._thread.join, ANSWER)
 
     def start(self, run: Run) -> None:
         """Hand a run over; a burst of them wakes the loop once."""
@@ -149,6 +154,8 @@ class HandlerLoop:
         async with opened(self._lifespans) as resources:
             self._opened.set_result(resources)
             await self._stop.wait()
+            self._closing.set()
+        self._closed.set()
 
 
 @asynccontextmanager
