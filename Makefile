@@ -23,10 +23,10 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev test check locks lint format lock fuzz bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz bench clean
 
 help:  ## List the verbs
-	@awk -F ':[^#]*## ' '/^[a-z]+:.*## / { printf "%-9s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
 
 setup: $(VENV)/.done  ## Install everything, pinned, into .venv
 install: setup  ## The same
@@ -44,6 +44,19 @@ $(VENV)/.done: pyproject.toml requirements-dev.lock
 
 dev: setup  ## Start everything in one process (ARGS="--port 9000")
 	@exec $(BIN)/taskflow dev $(ARGS)
+
+# The roles apart, each a process of its own, on the servers that taskflow.toml or the environment names.
+api-run: setup  ## Run the API
+	@exec $(BIN)/taskflow run --roles api $(ARGS)
+
+consumer-run: setup  ## Run a consumer
+	@exec $(BIN)/taskflow run --roles consumer $(ARGS)
+
+scheduler-run: setup  ## Run a scheduler
+	@exec $(BIN)/taskflow run --roles scheduler $(ARGS)
+
+migrate: setup  ## Bring the database's schema up to date
+	@exec $(BIN)/taskflow db upgrade $(ARGS)
 
 test: setup  ## Run the tests (ARGS="tests/core -k retry")
 	$(BIN)/pytest -q $(ARGS)

@@ -12,6 +12,7 @@ import pytest
 from taskflow.ports.limiter import Rate
 from taskflow.wiring.example import example
 from taskflow.wiring.options import OPTIONS
+from taskflow.wiring.reference import reference
 from taskflow.wiring.settings import Settings, SettingsError, load
 
 ROOT = Path(__file__).parents[2]
@@ -256,6 +257,12 @@ def test_the_shipped_file_shows_every_setting() -> None:
         for name in (value if isinstance(value, dict) else [key])
     }
     assert flat == set(OPTIONS)
+
+
+def test_the_page_about_settings_is_what_they_are() -> None:
+    """Made of them: `python -m taskflow.wiring.reference > docs/configuration.md`."""
+    assert (ROOT / "docs/configuration.md").read_text() == reference()
+    assert all(f"`{option.env}`" in reference() for option in OPTIONS.values())
 
 
 def test_the_shipped_file_says_the_defaults(tmp_path: Path) -> None:
