@@ -14,6 +14,8 @@ from taskflow.ports.store import Claims
 
 IDLE: Final = 1.0
 BUSY: Final = 5.0
+UNLINKED: Final = 0.25
+"""While no tickets come at all, the table is the queue."""
 BEHIND: Final = timedelta(seconds=10)
 """Lanes are first in, first out: a row this much older than the newest ticket of its lane has lost its own."""
 
@@ -24,6 +26,7 @@ class Drawer:
     Args:
         lanes: the lanes this worker serves, in the order to draw from.
         isolation_free: whether the slot for jobs that crashed their workers is free.
+        linked: whether tickets can come.
     """
 
     def __init__(
@@ -37,12 +40,14 @@ class Drawer:
         lanes: Callable[[], Sequence[LaneKey]],
         isolation_free: Callable[[], bool],
         start: Callable[[Claim], None],
+        linked: Callable[[], bool] = lambda: True,
     ) -> None:
         self._claims = claims
         self._intake = intake
         self._slots = slots
         self._worker = worker
         self._tasks = tasks
+        self._linked = linked
         self._lanes = lanes
         self._isolation_free = isolation_free
         self._start = start
@@ -65,7 +70,9 @@ class Drawer:
         found += await self._draw_isolated()
         self.drawn += found
         self._pause = IDLE if found else min(BUSY, self._pause * 2)
-        return 0.0 if found else self._pause
+        if found:
+            return 0.0
+        return self._pause if self._linked() else UNLINKED
 
     async def _draw(self, kind: RunsIn) -> int:
         count = min(BATCH, self._slots.free(kind))

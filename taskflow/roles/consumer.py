@@ -117,6 +117,7 @@ class Consumer:
             tasks=self._tasks.__getitem__,
             lanes=lambda: self._lanes,
             isolation_free=lambda: self._slots.open and self._runners.isolation_free,
+            linked=lambda: self._consumption is not None and self._consumption.live and publisher.connected,
             start=self._start,
         )
         self._consumption: Consumption | None = None
