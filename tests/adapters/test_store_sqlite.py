@@ -13,9 +13,10 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
-from taskflow.adapters.sql import SqliteStore, claims, revision, schema, submit, upkeep
+from taskflow.adapters.sql import SqliteStore, revision, schema
+from taskflow.adapters.sql.sqlite import claims, submit, upkeep
+from taskflow.adapters.sql.sqlite.writer import Writer
 from taskflow.adapters.sql.tables import metadata
-from taskflow.adapters.sql.writer import Writer
 from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.core.job import State
 from taskflow.ports.store import JobQuery, StateStore

@@ -1,64 +1,28 @@
-"""The store on SQL. Statements stand beside the method that runs them, one a method where they can."""
+"""The store on SQL: one room for each database, each with a file for each verb. What both share stands here.
+
+Only the room of the chosen database is imported, and its driver with it.
+"""
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Callable
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any
 
-from taskflow.adapters.sql.claims import ClaimsPart
-from taskflow.adapters.sql.database import Database
-from taskflow.adapters.sql.files import FilesPart
-from taskflow.adapters.sql.submit import JobsPart
-from taskflow.adapters.sql.upkeep import UpkeepPart
-from taskflow.adapters.sql.workers import CataloguePart, WorkersPart
-
-PREFIX = "sqlite:///"
+if TYPE_CHECKING:
+    from taskflow.adapters.sql.postgres import PostgresStore
+    from taskflow.adapters.sql.sqlite import SqliteStore
 
 
-class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart):
-    """Everything in one SQLite file, for one process at a time.
+def __getattr__(name: str) -> Any:
+    """The store of a database, when it is asked for."""
+    if name == "SqliteStore":
+        from taskflow.adapters.sql.sqlite import SqliteStore  # noqa: PLC0415 - only when chosen
 
-    Args:
-        path: the file, with its schema installed.
-        clock: microseconds since 1970; for tests.
-    """
+        return SqliteStore
+    if name == "PostgresStore":
+        from taskflow.adapters.sql.postgres import PostgresStore  # noqa: PLC0415 - only when chosen
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], int] | None = None) -> None:
-        self._db = Database(Path(path), clock)
-
-    @classmethod
-    def from_url(cls, url: str, **_: Any) -> Self:
-        """The store of `sqlite:///relative.db` or `sqlite:////absolute.db`."""
-        if not url.startswith(PREFIX) or len(url) == len(PREFIX):
-            raise ValueError(f"{url!r} is no SQLite URL: use sqlite:///relative.db or sqlite:////absolute.db")
-        return cls(url.removeprefix(PREFIX))
-
-    async def __aenter__(self) -> Self:
-        await self._db.open()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._db.close()
-
-    async def ping(self) -> None:
-        """Prove that the file can be written: a transaction that writes nothing still takes the lock."""
-        await self._db.write(lambda connection: connection.execute("SELECT 1").fetchone())
-
-    async def revision(self) -> str | None:
-        """The schema revision that is installed."""
-        return await self._db.read(_revision)
+        return PostgresStore
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-def _revision(connection: sqlite3.Connection) -> str | None:
-    if connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'alembic_version'").fetchone() is None:
-        return None
-    row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
-    return str(row[0]) if row else None
-
-
-__all__ = ["SqliteStore"]
+__all__ = ["PostgresStore", "SqliteStore"]

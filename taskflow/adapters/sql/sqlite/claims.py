@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final
 
-from taskflow.adapters.sql import move
-from taskflow.adapters.sql.database import Database, array
-from taskflow.adapters.sql.rows import CLAIM_COLUMNS, claim_of, ticket_of
+from taskflow.adapters.sql.sqlite import move
+from taskflow.adapters.sql.sqlite.database import Database, array
+from taskflow.adapters.sql.sqlite.rows import CLAIM_COLUMNS, claim_of, ticket_of
 from taskflow.adapters.sql.tables import to_micros
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.lifecycle import Settlement

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from taskflow.adapters.sql.database import Database
-from taskflow.adapters.sql.rows import instant
+from taskflow.adapters.sql.sqlite.database import Database
+from taskflow.adapters.sql.sqlite.rows import instant
 from taskflow.ports.store import ArtifactInfo, Segment
 
 ADD_SEGMENT: Final = """

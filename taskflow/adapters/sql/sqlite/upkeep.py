@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from taskflow.adapters.sql.database import Database
-from taskflow.adapters.sql.move import close_waiting
-from taskflow.adapters.sql.rescue import RUNNING, park, rescue, unlisted, unpark
-from taskflow.adapters.sql.rows import ticket_of
-from taskflow.adapters.sql.submit import delete_sides
-from taskflow.adapters.sql.workers import ENDED_SHOWN
+from taskflow.adapters.sql.sqlite.database import Database
+from taskflow.adapters.sql.sqlite.move import close_waiting
+from taskflow.adapters.sql.sqlite.rescue import RUNNING, park, rescue, unlisted, unpark
+from taskflow.adapters.sql.sqlite.rows import ticket_of
+from taskflow.adapters.sql.sqlite.submit import delete_sides
+from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
 from taskflow.core.job import Outcome, State
 from taskflow.ports.store import Promoted, Swept
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from taskflow.adapters.sql import move
-from taskflow.adapters.sql.database import array
-from taskflow.adapters.sql.rows import ticket_of
+from taskflow.adapters.sql.sqlite import move
+from taskflow.adapters.sql.sqlite.database import array
+from taskflow.adapters.sql.sqlite.rows import ticket_of
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
 from taskflow.core.limits import CRASHES_MAX, INTERRUPTIONS_MAX
 

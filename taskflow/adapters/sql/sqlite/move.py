@@ -6,8 +6,8 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Any, Final
 
-from taskflow.adapters.sql.database import array
-from taskflow.adapters.sql.rows import LIVE_COLUMNS, SHARED, error_text
+from taskflow.adapters.sql.sqlite.database import array
+from taskflow.adapters.sql.sqlite.rows import LIVE_COLUMNS, SHARED, error_text
 from taskflow.core.job import ErrorInfo, Outcome, State
 
 RUNNING: Final = """

@@ -10,9 +10,9 @@ from typing import Final, Self
 
 import orjson
 
-from taskflow.adapters.sql.database import Database, array
-from taskflow.adapters.sql.rescue import RUNNING, rescue, unpark
-from taskflow.adapters.sql.rows import instant
+from taskflow.adapters.sql.sqlite.database import Database, array
+from taskflow.adapters.sql.sqlite.rescue import RUNNING, rescue, unpark
+from taskflow.adapters.sql.sqlite.rows import instant
 from taskflow.core.job import Outcome, RunsIn, Ticket
 from taskflow.core.limits import DEFAULT_TENANT
 from taskflow.ports.store import Beat, Held, QueueInfo, TaskInfo, WorkerInfo

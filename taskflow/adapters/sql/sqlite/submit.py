@@ -8,9 +8,9 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
-from taskflow.adapters.sql.database import Database, array
-from taskflow.adapters.sql.move import close_waiting
-from taskflow.adapters.sql.rows import (
+from taskflow.adapters.sql.sqlite.database import Database, array
+from taskflow.adapters.sql.sqlite.move import close_waiting
+from taskflow.adapters.sql.sqlite.rows import (
     DONE_DOCUMENT,
     LIVE_DOCUMENT,
     attempt_of,

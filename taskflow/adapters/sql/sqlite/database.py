@@ -14,8 +14,8 @@ from typing import Any, Final, TypeVar
 
 import orjson
 
+from taskflow.adapters.sql.sqlite.writer import Writer, unavailable
 from taskflow.adapters.sql.tables import to_micros
-from taskflow.adapters.sql.writer import Writer, unavailable
 from taskflow.core.errors import StoreUnavailable
 
 T = TypeVar("T")
