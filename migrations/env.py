@@ -12,14 +12,15 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import context
 
-from taskflow.adapters.sql.schema import engine
+from taskflow.adapters.sql.schema import connected
 from taskflow.adapters.sql.tables import metadata
+from taskflow.adapters.sql.tuning import INDEXES
 
 
 def ours(thing: Any, name: str | None, kind: str, reflected: bool, compare_to: Any) -> bool:
     """Whether autogenerate may look at a thing of the database."""
     table = name if kind == "table" else getattr(getattr(thing, "table", None), "name", None)
-    return not reflected or table in metadata.tables
+    return not reflected or (table in metadata.tables and name not in INDEXES)
 
 
 def migrate(connection: sa.Connection | None, url: str | None = None) -> None:
@@ -39,17 +40,19 @@ def migrate(connection: sa.Connection | None, url: str | None = None) -> None:
 def main() -> None:
     given = context.config.attributes.get("connection")
     if given is not None:
-        migrate(given)
-        given.commit()
+        online(given)
         return
     url = context.get_x_argument(as_dictionary=True).get("url") or os.environ.get("TASKFLOW_STORE_URL")
     url = url or "sqlite:///.taskflow/taskflow.db"
     if context.is_offline_mode():
         migrate(None, url)
         return
-    with engine(url).connect() as connection:
-        migrate(connection)
-        connection.commit()
+    connected(url, online)
+
+
+def online(connection: sa.Connection) -> None:
+    migrate(connection)
+    connection.commit()
 
 
 main()

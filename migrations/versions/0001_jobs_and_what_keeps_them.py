@@ -12,6 +12,7 @@ from sqlalchemy.dialects import postgresql
 
 from taskflow.adapters.sql.guard import create_guard, drop_guard
 from taskflow.adapters.sql.tables import Instant
+from taskflow.adapters.sql.tuning import tune
 
 revision = "0001"
 down_revision = None
@@ -65,12 +66,8 @@ def upgrade() -> None:
         sa.Column("timeout", sa.Double(), nullable=False),
         sa.Column("run_at", Instant, nullable=True),
         sa.Column("expires_at", Instant, nullable=True),
-        sa.Column(
-            "tags", sa.Text().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
-        sa.Column(
-            "metadata", sa.Text().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("progress", sa.Text(), nullable=True),
         sa.Column("worker_id", sa.Text(), nullable=True),
@@ -83,9 +80,6 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", "finished_at", name=op.f("pk_finished")),
         postgresql_partition_by="RANGE (finished_at)",
     )
-    if op.get_context().dialect.name == "postgresql":
-        # A row always finds a home, also where nobody has made the day's partition yet.
-        op.execute("CREATE TABLE finished_default PARTITION OF finished DEFAULT")
     with op.batch_alter_table("finished", schema=None) as batch_op:
         batch_op.create_index("ix_finished_finished_at", ["finished_at"], unique=False)
         batch_op.create_index("ix_finished_list", ["tenant", "created_at", "id"], unique=False)
@@ -127,12 +121,8 @@ def upgrade() -> None:
         sa.Column("timeout", sa.Double(), nullable=False),
         sa.Column("run_at", Instant, nullable=True),
         sa.Column("expires_at", Instant, nullable=True),
-        sa.Column(
-            "tags", sa.Text().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
-        sa.Column(
-            "metadata", sa.Text().with_variant(postgresql.JSONB(astext_type=sa.Text()), "postgresql"), nullable=False
-        ),
+        sa.Column("tags", sa.Text(), nullable=False),
+        sa.Column("metadata", sa.Text(), nullable=False),
         sa.Column("idempotency_key", sa.Text(), nullable=True),
         sa.Column("progress", sa.Text(), nullable=True),
         sa.Column("worker_id", sa.Text(), nullable=True),
@@ -190,6 +180,13 @@ def upgrade() -> None:
             unique=False,
             sqlite_where=sa.text("state = 'running'"),
             postgresql_where=sa.text("state = 'running'"),
+        )
+        batch_op.create_index(
+            "ix_jobs_suspect",
+            ["queue", "lane", "queued_at", "id"],
+            unique=False,
+            sqlite_where=sa.text("state = 'queued' AND crashes >= 2"),
+            postgresql_where=sa.text("state = 'queued' AND crashes >= 2"),
         )
         batch_op.create_index(
             "ix_jobs_waiting",
@@ -263,6 +260,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name=op.f("pk_workers")),
     )
     create_guard(op.get_bind())
+    tune(op.get_bind())
 
 
 def downgrade() -> None:
@@ -278,6 +276,11 @@ def downgrade() -> None:
     with op.batch_alter_table("jobs", schema=None) as batch_op:
         batch_op.drop_index(
             "ix_jobs_waiting", sqlite_where=sa.text("state = 'waiting'"), postgresql_where=sa.text("state = 'waiting'")
+        )
+        batch_op.drop_index(
+            "ix_jobs_suspect",
+            sqlite_where=sa.text("state = 'queued' AND crashes >= 2"),
+            postgresql_where=sa.text("state = 'queued' AND crashes >= 2"),
         )
         batch_op.drop_index(
             "ix_jobs_running", sqlite_where=sa.text("state = 'running'"), postgresql_where=sa.text("state = 'running'")

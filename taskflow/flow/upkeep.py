@@ -17,6 +17,7 @@ from taskflow.ports.store import Upkeep
 
 LONGEST_SLEEP: Final = 2.0
 RETAIN_PERIOD: Final = 60.0
+RETAIN_PAUSE: Final = 0.1
 BATCH: Final = 500
 
 log = logging.getLogger("taskflow")
@@ -91,10 +92,10 @@ class Retainer:
 
     async def once(self) -> float:
         """Delete one batch; returns seconds until the next."""
-        objects = await self._upkeep.retain(self._keep, limit=BATCH)
-        if objects:
-            await self._artifacts.delete(*objects)
-        return 1.0 if objects else RETAIN_PERIOD
+        retained = await self._upkeep.retain(self._keep, limit=BATCH)
+        if retained.objects:
+            await self._artifacts.delete(*retained.objects)
+        return RETAIN_PAUSE if retained.more else RETAIN_PERIOD
 
 
 async def tell(events: Events, changed: Sequence[tuple[str, State]]) -> None:

@@ -54,10 +54,12 @@ class Jobs(Protocol):
     async def insert(self, jobs: Sequence[NewJob], *, now: datetime | None = None) -> list[Inserted]:
         """Store a batch in one transaction, all or none; answers in the order asked.
 
-        A row whose idempotency key (tenant, route, key) is taken and not past its expiry is not stored again.
+        A row whose idempotency key (tenant, route, key) is taken and not past its expiry is not stored again. A store
+        that can lose a reply finds out by the jobs' ids what became of the batch before it answers, within 2 s.
 
         Raises:
             DataRejected: some row can never be stored; nothing was.
+            StoreUnavailable: it is not known to be stored; whether it was will show under its id.
         """
         ...
 
@@ -287,6 +289,15 @@ class Swept:
     in_grace: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Retained:
+    """What a pass of retention left to do: objects that no row names any more, and whether more rows are past their
+    time."""
+
+    objects: Sequence[str] = ()
+    more: bool = False
+
+
 class Upkeep(Protocol):
     """Recovery and housekeeping as standing conditions over the database, for any replica at any time."""
 
@@ -304,9 +315,9 @@ class Upkeep(Protocol):
         and rescue their rows at once, charging a crash."""
         ...
 
-    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> list[str]:
-        """Delete finished jobs older than `seconds` with their side rows, and expired keys; returns object keys that no
-        row names any more."""
+    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> Retained:
+        """Delete finished jobs older than `seconds` with their side rows, and expired keys, in one batch of each. A store
+        that keeps them by the day may keep the last of a day until all of it is old."""
         ...
 
 
@@ -388,6 +399,7 @@ __all__ = [
     "Jobs",
     "Promoted",
     "QueueInfo",
+    "Retained",
     "Segment",
     "Settled",
     "StateStore",

@@ -320,8 +320,11 @@ class StoreConformance(TokenConformance, RescueConformance):
         )
         await store.settle([end(claims[0], Outcome.SUCCEEDED, result="1")], now=at(1))
         await store.settle([end(claims[1], Outcome.FAILED, final=True)], now=at(1))
-        assert await store.retain(3_600, now=at(60)) == []
-        assert await store.retain(3_600, now=at(3_700)) == ["own"]
+        passes = [
+            await store.retain(3_600, limit=n, now=moment)
+            for n, moment in ((9, at(60)), (1, at(3_700)), (9, at(3_700)))
+        ]
+        assert [(list(one.objects), one.more) for one in passes] == [([], False), (["own"], True), ([], False)]
         assert await store.get("default", claims[0].id) is None
         assert await store.purge("default", [claims[0].id, claims[1].id]) == [claims[1].id]
         assert await store.segments(claims[1].id) == []

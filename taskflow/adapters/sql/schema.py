@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
+from typing import TypeVar
 
 import sqlalchemy as sa
 from alembic import command
@@ -12,7 +13,10 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from taskflow.adapters.sql.revision import POSTGRES
 from taskflow.core.errors import TaskFlowError
+
+T = TypeVar("T")
 
 
 def location() -> Path:
@@ -25,20 +29,38 @@ def location() -> Path:
 
 
 def engine(url: str) -> sa.Engine:
-    """An engine for migrations; a SQLite file's folder is made."""
+    """An engine for migrations of a SQLite file; its folder is made."""
     parsed = sa.make_url(url)
-    if parsed.get_backend_name() == "sqlite" and parsed.database:
+    if parsed.database:
         Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     made = sa.create_engine(parsed, poolclass=sa.NullPool)
-    if parsed.get_backend_name() == "sqlite":
-        # The driver's own transactions leave DDL out: a revision that fails half-way must leave nothing behind.
-        sa.event.listen(made, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
-        sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
+    # The driver's own transactions leave DDL out: a revision that fails half-way must leave nothing behind.
+    sa.event.listen(made, "connect", lambda connection, _: setattr(connection, "isolation_level", None))
+    sa.event.listen(made, "begin", lambda connection: connection.exec_driver_sql("BEGIN IMMEDIATE"))
     return made
 
 
+def connected(url: str, work: Callable[[sa.Connection], T], *, alone: bool = True) -> T:
+    """Do work on a connection for migrations.
+
+    Args:
+        url: the store's.
+        work: what to do; it commits by itself.
+        alone: whether no other process may migrate at the same time.
+
+    Raises:
+        StoreUnavailable: the database does not answer, or somebody else migrates it without end.
+    """
+    if url.startswith(POSTGRES):
+        from taskflow.adapters.sql.postgres.schema import connected as on_postgres  # noqa: PLC0415 - only when chosen
+
+        return on_postgres(url, work, alone=alone)
+    with engine(url).connect() as connection:
+        return work(connection)
+
+
 def upgrade(url: str, revision: str = "head") -> None:
-    """Bring the schema to a revision."""
+    """Bring the schema to a revision. Any number of processes may do so at once: one does it, the others wait."""
     _run(url, lambda config: command.upgrade(config, revision))
 
 
@@ -49,8 +71,7 @@ def downgrade(url: str, revision: str) -> None:
 
 def current(url: str) -> str | None:
     """The installed revision, `None` where there is none."""
-    with engine(url).connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    return connected(url, lambda it: MigrationContext.configure(it).get_current_revision(), alone=False)
 
 
 def head() -> str:
@@ -72,6 +93,9 @@ def _config() -> Config:
 
 def _run(url: str, work: Callable[[Config], None]) -> None:
     config = _config()
-    with engine(url).connect() as connection:
+
+    def migrate(connection: sa.Connection) -> None:
         config.attributes["connection"] = connection
         work(config)
+
+    connected(url, migrate)

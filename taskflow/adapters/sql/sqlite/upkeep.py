@@ -14,7 +14,7 @@ from taskflow.adapters.sql.sqlite.rows import ticket_of
 from taskflow.adapters.sql.sqlite.submit import delete_sides
 from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
 from taskflow.core.job import Outcome, State
-from taskflow.ports.store import Promoted, Swept
+from taskflow.ports.store import Promoted, Retained, Swept
 
 PROMOTE: Final = """
 UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = ?1
@@ -90,17 +90,18 @@ class UpkeepPart:
 
         return await self._db.write(work)
 
-    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> list[str]:
+    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> Retained:
         """Delete what is past its time."""
 
-        def work(connection: sqlite3.Connection) -> list[str]:
+        def work(connection: sqlite3.Connection) -> Retained:
             moment = self._db.now(now)
             old = connection.execute(OLD, (moment - round(seconds * 1e6), limit)).fetchall()
-            connection.execute(OLD_KEYS, (moment, limit))
+            keys = connection.execute(OLD_KEYS, (moment, limit)).rowcount
             connection.execute(
                 "DELETE FROM workers WHERE state <> 'alive' AND heartbeat_at < ?", (moment - ENDED_SHOWN,)
             )
-            return delete_sides(connection, [row["id"] for row in old])
+            objects = delete_sides(connection, [row["id"] for row in old])
+            return Retained(objects, limit in (len(old), keys))
 
         return await self._db.write(work)
 

@@ -1,0 +1,86 @@
+"""Rows as the ports' types. Statements name their columns as those types name their fields."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import orjson
+
+from taskflow.adapters.sql.tables import finished, jobs
+from taskflow.core.errors import DataRejected
+from taskflow.core.job import Attempt, Claim, ErrorInfo, Job, Lane, LaneKey, Outcome, RunsIn, State, Ticket
+
+if TYPE_CHECKING:
+    from asyncpg import Record
+
+SHARED: Final = [column.name for column in finished.columns if column.name in jobs.columns]
+"""Columns that a job takes along from the live table to the finished one."""
+LIVE_COLUMNS: Final = ", ".join(SHARED)
+_SHOWN: Final = ", ".join(
+    "worker_id AS worker" if name == "worker_id" else name for name in SHARED if name not in {"lane", "runs_in"}
+)
+LIVE_DOCUMENT: Final = f"{_SHOWN}, NULL::text AS result"
+DONE_DOCUMENT: Final = f"{_SHOWN}, result"
+CLAIMED: Final = """
+jobs.id, tenant, task, queue, priority, payload, epoch, worker_id AS worker, attempt, attempt - attempt_base AS tries,
+    max_attempts, timeout, run, crashes, interruptions, snoozes, tags, metadata, created_at, started_at"""
+TICKET: Final = "jobs.id, jobs.queue, jobs.lane, jobs.runs_in, jobs.queued_at"
+CLOCK: Final = "clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now)"
+"""The one instant of a statement: the first value if it is given, else the database's own."""
+
+
+def error_text(error: ErrorInfo | None) -> str | None:
+    """An error as it is stored.
+
+    Raises:
+        DataRejected: its text cannot be stored.
+    """
+    try:
+        return None if error is None else orjson.dumps([error.type, error.message, error.traceback]).decode()
+    except orjson.JSONEncodeError as refused:
+        raise DataRejected(f"the error of a run cannot be stored: {refused}") from refused
+
+
+def error_of(text: str | None) -> ErrorInfo | None:
+    """A stored error."""
+    return None if text is None else ErrorInfo(*orjson.loads(text))
+
+
+def job_of(row: Record) -> Job:
+    """A live or finished row as a document, with its attempts if it brings them."""
+    values: dict[str, Any] = dict(row)
+    attempts = tuple(attempt_of(*attempt) for attempt in values.get("attempts", ()))
+    values |= {"state": State(values["state"]), "error": error_of(values["error"]), "attempts": attempts}
+    return Job(**values)
+
+
+def attempt_of(
+    epoch: int,
+    number: int,
+    started_at: datetime,
+    finished_at: datetime | None,
+    outcome: str | None,
+    error: str | None,
+    worker: str,
+) -> Attempt:
+    """A closing record, or the open one of a running job."""
+    return Attempt(
+        epoch=epoch,
+        number=number,
+        started_at=started_at,
+        finished_at=finished_at,
+        outcome=None if outcome is None else Outcome(outcome),
+        error=error_of(error),
+        worker=worker,
+    )
+
+
+def claim_of(row: Record) -> Claim:
+    """A row that was just claimed."""
+    return Claim(**row)
+
+
+def ticket_of(row: Record) -> Ticket:
+    """The ticket of a queued row."""
+    return Ticket(row["id"], LaneKey(row["queue"], Lane(row["lane"])), RunsIn(row["runs_in"]), row["queued_at"])

@@ -1,0 +1,144 @@
+"""Upkeep: promote, sweep, retain."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, Final
+
+from taskflow.adapters.sql.postgres.database import Connection, Database
+from taskflow.adapters.sql.postgres.move import CLOSE_WAITING
+from taskflow.adapters.sql.postgres.partitions import Partitions
+from taskflow.adapters.sql.postgres.rescue import LEFT_BEHIND, ORPHANS, OVERDUE, Rescued, park, rescue, unpark
+from taskflow.adapters.sql.postgres.rows import CLOCK, TICKET, ticket_of
+from taskflow.adapters.sql.postgres.sides import delete_sides
+from taskflow.core.errors import TaskFlowError
+from taskflow.core.job import Outcome, State
+from taskflow.ports.store import Promoted, Retained, Swept
+
+DUE: Final = "state IN ('scheduled','retrying')"
+PROMOTE: Final = f"""
+WITH {CLOCK},
+asked AS MATERIALIZED (
+    SELECT id FROM jobs WHERE {DUE} AND run_at <= (SELECT now FROM clock)
+    ORDER BY run_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = now
+FROM asked, clock WHERE jobs.id = asked.id
+RETURNING {TICKET}"""
+NEXT_DUE: Final = f"""
+SELECT extract(epoch FROM run_at - coalesce($1::timestamptz, clock_timestamp()))::float8 AS left FROM jobs
+WHERE {DUE} ORDER BY run_at LIMIT 1"""
+# The clock is read when the row is ours: of two sweeps at once none sees the other's ahead of its own time.
+GRACE: Final = """
+INSERT INTO upkeep (id, last_sweep_at, grace_until)
+SELECT 1, now, now + $2::interval FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock
+ON CONFLICT (id) DO UPDATE SET (last_sweep_at, grace_until) = (
+    SELECT now, CASE WHEN upkeep.last_sweep_at BETWEEN now - $2::interval / 2 AND now THEN upkeep.grace_until
+        ELSE now + $2::interval END
+    FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock)
+RETURNING last_sweep_at < grace_until AS in_grace"""
+SILENT: Final = f"""
+WITH {CLOCK},
+asked AS MATERIALIZED (
+    SELECT id FROM workers CROSS JOIN clock WHERE state = 'alive' AND heartbeat_at < now - $2::interval
+    ORDER BY id FOR UPDATE OF workers SKIP LOCKED)
+UPDATE workers SET state = 'dead' FROM asked WHERE workers.id = asked.id RETURNING workers.id"""
+EXPIRE: Final = f"""
+WITH {CLOCK},
+asked AS MATERIALIZED (
+    SELECT id FROM jobs WHERE expires_at <= (SELECT now FROM clock)
+        AND state IN ('scheduled','waiting','queued','retrying')
+    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED),
+wanted AS (SELECT id, 'expired' AS state, now FROM asked, clock),
+{CLOSE_WAITING}"""
+OLD_KEYS: Final = f"""
+WITH {CLOCK},
+asked AS MATERIALIZED (
+    SELECT tenant, route, key FROM idempotency WHERE expires_at <= (SELECT now FROM clock)
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM idempotency USING asked
+WHERE idempotency.tenant = asked.tenant AND idempotency.route = asked.route AND idempotency.key = asked.key
+RETURNING 1"""
+OLD_WORKERS: Final = """
+DELETE FROM workers WHERE state <> 'alive'
+    AND heartbeat_at < coalesce($1::timestamptz, clock_timestamp()) - interval '1 day'
+    AND NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.worker_id = workers.id AND jobs.state = 'running')"""
+SHORT: Final = timedelta(days=3)
+"""A retention that is shorter is not left to whole days."""
+
+
+class UpkeepPart:
+    """The part of the store that keeps house."""
+
+    _db: Database
+    _partitions: Partitions
+
+    async def promote(self, limit: int = 500, *, now: datetime | None = None) -> Promoted:
+        """Due rows become queued."""
+        rows = await self._db.fetch(PROMOTE, now, limit)
+        left = await self._db.fetch(NEXT_DUE, now)
+        next_due = max(0.0, left[0]["left"]) if left else None
+        return Promoted([ticket_of(row) for row in rows], next_due, more=len(rows) == limit)
+
+    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+        """Bring everything that stands wrong back in order, a statement and a transaction for each condition."""
+        length = timedelta(seconds=lease)
+        [grace] = await self._db.fetch(GRACE, now, length)
+        in_grace: bool = grace["in_grace"]
+        dead = [] if in_grace else [row["id"] for row in await self._db.fetch(SILENT, now, length)]
+        rescues = [
+            await rescue(self._db, LEFT_BEHIND, Outcome.INTERRUPTED, limit, now),
+            await rescue(self._db, ORPHANS, Outcome.CRASHED, limit, now),
+            Rescued() if in_grace else await rescue(self._db, OVERDUE, Outcome.LOST, limit, now),
+        ]
+        expired = [row["id"] for row in await self._db.fetch(EXPIRE, now, limit)]
+        unparked = await unpark(self._db, now, limit)
+        parked = await park(self._db, limit)
+        return Swept(
+            tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
+            dead_workers=dead,
+            rescued=sum(len(found.changed) for found in rescues),
+            expired=len(expired),
+            parked=len(parked),
+            unparked=len(unparked),
+            in_grace=in_grace,
+            changed=[
+                *(change for found in rescues for change in found.changed),
+                *parked,
+                *((ticket.job_id, State.QUEUED) for ticket in unparked),
+                *((job_id, State.EXPIRED) for job_id in expired),
+            ],
+        )
+
+    async def adopt(self, *, now: datetime | None = None) -> Swept:
+        """Never: other processes use this database, too."""
+        raise TaskFlowError("nobody holds a PostgreSQL database alone: the sweep finds the dead")
+
+    async def retain(self, seconds: float, *, limit: int = 500, now: datetime | None = None) -> Retained:
+        """Drop whole days, and delete the rest of what is past its time."""
+        keep = timedelta(seconds=seconds)
+        moment = await self._db.run(lambda connection: self._db.now(connection, now))
+        await self._partitions.make_ahead(moment)
+        objects, more = await self._partitions.drop_oldest(moment - keep, limit)
+        # What no day's partition holds is deleted row by row.
+        table = "finished" if keep < SHORT else "finished_default"
+        deleted = await self._delete(table, moment - keep, limit)
+        keys = await self._db.fetch(OLD_KEYS, now, limit)
+        await self._db.fetch(OLD_WORKERS, now)
+        return Retained([*objects, *deleted.objects], more or deleted.more or len(keys) == limit)
+
+    async def _delete(self, table: str, before: datetime, limit: int) -> Retained:
+        async def work(connection: Connection) -> Retained:
+            rows: Sequence[Any] = await connection.fetch(_old(table), before, limit)
+            return Retained(await delete_sides(connection, [row["id"] for row in rows]), len(rows) == limit)
+
+        return await self._db.run(work, transaction=True)
+
+
+def _old(table: str) -> str:
+    return f"""
+WITH asked AS MATERIALIZED (
+    SELECT id, finished_at FROM {table} WHERE finished_at < $1
+    ORDER BY finished_at LIMIT $2 FOR UPDATE SKIP LOCKED)
+DELETE FROM {table} AS old USING asked WHERE old.id = asked.id AND old.finished_at = asked.finished_at
+RETURNING old.id"""
