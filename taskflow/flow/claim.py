@@ -78,10 +78,9 @@ class Claimer:
             if count:
                 await self._claim(kind, count)
                 again = True
-        if again:
-            return 0.0
+        # Also while one kind is claimed without a pause: tickets of another, whose slots are full, grow old meanwhile.
         await self._intake.forget_stale()
-        return 1.0
+        return 0.0 if again else 1.0
 
     async def _claim(self, kind: RunsIn, count: int) -> None:
         held = self._intake.take(kind, count)

@@ -38,8 +38,12 @@ class Consumption(Protocol):
 class Broker(Protocol):
     """A message broker. Opened and closed as an async context manager by the wiring."""
 
-    async def publish(self, tickets: Sequence[Ticket]) -> None:
+    async def publish(self, tickets: Sequence[Ticket], *, share: int = 1) -> None:
         """Publish tickets, FIFO per lane; returns when the broker has confirmed them.
+
+        Args:
+            tickets: of any lanes.
+            share: most tickets of one lane that may travel in one message.
 
         Raises:
             BrokerUnavailable: not confirmed within the deadline; the tickets may or may not arrive.
@@ -53,13 +57,14 @@ class Broker(Protocol):
 
         Args:
             lanes: what to consume; declared if they do not exist.
-            prefetch: most unacked tickets over all lanes together.
+            prefetch: most unacked tickets over all lanes together. A message lands whole, so one that holds more may
+                land alone; a broker that pushes may let each lane have one message beyond it.
             land: called on the event loop, never blocks.
         """
         ...
 
     async def depth(self, lane: LaneKey) -> int:
-        """Tickets ready in the lane.
+        """Messages ready in the lane; each holds one ticket or more. 0 where there is no such lane yet.
 
         Raises:
             BrokerUnavailable: the broker does not answer.

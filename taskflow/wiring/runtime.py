@@ -15,8 +15,10 @@ import uvloop
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import RunsIn
 from taskflow.flow.catalog import Catalog
+from taskflow.flow.crowd import Crowd
 from taskflow.flow.effects import RunEffects
 from taskflow.flow.logs import LogShipper
+from taskflow.flow.loops import keep
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
 from taskflow.flow.run import Runners
@@ -78,9 +80,10 @@ class Runtime:
             for port in PORTS:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
-            self._publisher = Publisher(self._opened["broker"])
-            publishing = asyncio.create_task(self._publisher.run())
-            stack.callback(publishing.cancel)
+            crowd = Crowd(self._opened["store"])
+            self._publisher = Publisher(self._opened["broker"], crowd.count)
+            for loop in (self._publisher.run(), keep("crowd", crowd.once)):
+                stack.callback(asyncio.create_task(loop).cancel)
             self._logs = await stack.enter_async_context(
                 LogShipper(
                     self._opened["store"],

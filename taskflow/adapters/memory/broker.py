@@ -14,17 +14,19 @@ from taskflow.core.job import Lane, LaneKey, Ticket
 from taskflow.ports.broker import Delivery
 
 LANE_CAP: Final = 100_000
-"""Tickets a lane keeps; more are forgotten, and the draw finds their rows."""
+"""Messages a lane keeps; the tickets of more are forgotten, and the draw finds their rows."""
 WEIGHTS: Final = {Lane.HIGH: 8, Lane.NORMAL: 3, Lane.LOW: 1}
 
 log = logging.getLogger("taskflow.broker")
+Lanes = defaultdict[LaneKey, deque[tuple[Ticket, ...]]]
+"""Messages by lane."""
 
 
 class MemoryBroker:
     """Lanes of a queue are served 8:3:1, queues in turn. Tickets that were not acked return when their consumer ends."""
 
     def __init__(self) -> None:
-        self._lanes: defaultdict[LaneKey, deque[Ticket]] = defaultdict(deque)
+        self._lanes: Lanes = defaultdict(deque)
         self._consumers: list[_Consumption] = []
         self.forgotten = 0
 
@@ -41,14 +43,19 @@ class MemoryBroker:
     ) -> None:
         self._lanes.clear()
 
-    async def publish(self, tickets: Sequence[Ticket]) -> None:
+    async def publish(self, tickets: Sequence[Ticket], *, share: int = 1) -> None:
         """Append to the lanes; a full lane forgets."""
+        by_lane: defaultdict[LaneKey, list[Ticket]] = defaultdict(list)
         for ticket in tickets:
-            lane = self._lanes[ticket.lane]
-            if len(lane) < LANE_CAP:
-                lane.append(ticket)
-            else:
-                self.forgotten += 1
+            by_lane[ticket.lane].append(ticket)
+        for key, mine in by_lane.items():
+            lane = self._lanes[key]
+            for start in range(0, len(mine), share):
+                message = tuple(mine[start : start + share])
+                if len(lane) < LANE_CAP:
+                    lane.append(message)
+                else:
+                    self.forgotten += len(message)
         for consumer in self._consumers:
             consumer.wake()
 
@@ -69,7 +76,7 @@ class MemoryBroker:
                 other.wake()
 
     async def depth(self, lane: LaneKey) -> int:
-        """Tickets that wait in a lane."""
+        """Messages that wait in a lane."""
         return len(self._lanes.get(lane, ()))
 
     async def ping(self) -> None:
@@ -77,8 +84,8 @@ class MemoryBroker:
 
 
 class _Message:
-    def __init__(self, ticket: Ticket, acked: Callable[[_Message], None]) -> None:
-        self.tickets = (ticket,)
+    def __init__(self, tickets: tuple[Ticket, ...], acked: Callable[[_Message], None]) -> None:
+        self.tickets = tickets
         self._acked = acked
 
     async def ack(self) -> None:
@@ -86,14 +93,13 @@ class _Message:
 
 
 class _Consumption:
-    def __init__(
-        self, lanes: defaultdict[LaneKey, deque[Ticket]], prefetch: int, land: Callable[[Delivery], None]
-    ) -> None:
+    def __init__(self, lanes: Lanes, prefetch: int, land: Callable[[Delivery], None]) -> None:
         self._lanes = lanes
         self._prefetch = prefetch
         self._land = land
         self._turns: deque[LaneKey] = deque()
         self._unacked: dict[int, _Message] = {}
+        self._held = 0
         self._loop = asyncio.get_running_loop()
         self._woken = False
         self.live = True
@@ -113,15 +119,17 @@ class _Consumption:
     def close(self) -> None:
         self.live = False
         for message in reversed(self._unacked.values()):
-            for ticket in message.tickets:
-                self._lanes[ticket.lane].appendleft(ticket)
+            self._lanes[message.tickets[0].lane].appendleft(message.tickets)
         self._unacked.clear()
 
     def _deliver(self) -> None:
         self._woken = False
         idle = 0
-        while self.live and idle < len(self._turns) and len(self._unacked) < self._prefetch:
+        while self.live and idle < len(self._turns) and self._held < self._prefetch:
             lane = self._lanes[self._turns[0]]
+            if lane and self._held and self._held + len(lane[0]) > self._prefetch:
+                # Its turn stays: smaller messages of other lanes must not keep this one waiting for ever.
+                return
             self._turns.rotate(-1)
             if not lane:
                 idle += 1
@@ -131,6 +139,7 @@ class _Consumption:
 
     def _hand_over(self, message: _Message) -> None:
         self._unacked[id(message)] = message
+        self._held += len(message.tickets)
         try:
             self._land(message)
         except Exception:
@@ -140,6 +149,7 @@ class _Consumption:
 
     def _acked(self, message: _Message) -> None:
         if self._unacked.pop(id(message), None):
+            self._held -= len(message.tickets)
             self.wake()
 
 
