@@ -58,7 +58,7 @@ class Broker(Protocol):
         Args:
             lanes: what to consume; declared if they do not exist.
             prefetch: most unacked tickets over all lanes together. A message lands whole, so one that holds more may
-                land alone; a broker that pushes may let each lane have one message beyond it.
+                land alone; a broker that pushes may pass it by two messages a lane until it has seen their size.
             land: called on the event loop, never blocks.
         """
         ...

@@ -83,6 +83,45 @@ class BrokerSuite:
             await until(lambda: len(landing.tickets) >= len(sent))
         assert landing.tickets == sent
 
+    async def test_tickets_of_a_lane_share_a_message(self, broker: Broker) -> None:
+        """As many as were allowed, never those of two lanes, each lane in its order."""
+        landing, one, other = Landing(), lane_key(), lane_key()
+        sent = tickets_of(one, 10), tickets_of(other, 3)
+        async with broker.consume([one, other], 100, landing):
+            await broker.publish([*sent[0][:5], *sent[1], *sent[0][5:]], share=4)
+            await until(lambda: len(landing.tickets) == 13)
+        assert sorted(len(delivery.tickets) for delivery in landing.deliveries) == [2, 3, 4, 4]
+        assert all(len({ticket.lane for ticket in delivery.tickets}) == 1 for delivery in landing.deliveries)
+        assert [ticket for ticket in landing.tickets if ticket.lane == one] == sent[0]
+        assert [ticket for ticket in landing.tickets if ticket.lane == other] == sent[1]
+
+    async def test_an_unacked_message_comes_back_whole(self, broker: Broker) -> None:
+        """And an acked one is gone with all its tickets."""
+        lane = lane_key()
+        sent = tickets_of(lane, 6)
+        first, second = Landing(), Landing()
+        async with broker.consume([lane], 10, first):
+            await broker.publish(sent, share=3)
+            await until(lambda: len(first.tickets) == 6)
+            await first.deliveries[0].ack()
+        async with broker.consume([lane], 10, second):
+            await until(lambda: second.tickets == sent[3:])
+
+    async def test_a_slow_consumer_does_not_hoard(self, broker: Broker) -> None:
+        """It gets as many tickets as its prefetch says, also where they share messages; the others get the rest."""
+        slow, fast, lane = Landing(), Landing(), lane_key()
+        sent = tickets_of(lane, 60)
+        async with broker.consume([lane], 10, slow), broker.consume([lane], 10, fast):
+            await broker.publish(sent, share=5)
+
+            async def drained() -> bool:
+                await fast.ack()
+                return len(slow.tickets) + len(fast.tickets) == 60
+
+            await until(drained)
+            assert 1 <= len(slow.tickets) <= 10
+            assert self._sorted([*slow.tickets, *fast.tickets]) == self._sorted(sent)
+
     async def test_prefetch_counts_unacked_tickets_over_all_lanes(self, broker: Broker) -> None:
         """No more land before some are acked; then as many more."""
         landing, lanes = Landing(), [lane_key(Lane.HIGH), lane_key(Lane.LOW)]

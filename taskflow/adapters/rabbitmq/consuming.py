@@ -10,7 +10,7 @@ from taskflow.adapters.rabbitmq import window
 from taskflow.adapters.rabbitmq.calls import RPC, log, text_of
 from taskflow.adapters.rabbitmq.lane import LINGER, LaneConsumer
 from taskflow.adapters.rabbitmq.link import Link
-from taskflow.adapters.rabbitmq.probe import Probe
+from taskflow.adapters.rabbitmq.probe import Probe, Standing
 from taskflow.adapters.rabbitmq.topology import Topology
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey
@@ -20,6 +20,8 @@ TICK: Final = 1.0
 """Seconds between two looks at the windows."""
 WATCH: Final = 5.0
 """Seconds between two questions whether the broker knows our consumers."""
+
+MOMENT: Final = 0.2
 
 
 class RabbitConsumption:
@@ -35,7 +37,6 @@ class RabbitConsumption:
         self._land = land
         self._lanes: dict[LaneKey, LaneConsumer] = {}
         self._leaving: list[LaneConsumer] = []
-        self._seen: dict[LaneKey, int] = {}
         self._loops: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -84,7 +85,7 @@ class RabbitConsumption:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(WATCH)
-            for lane in list(self._lanes.values()):
+            for lane in [lane for lane in self._lanes.values() if lane.live and not lane.resting]:
                 try:
                     await self._check(lane)
                 except BrokerUnavailable as error:
@@ -94,21 +95,24 @@ class RabbitConsumption:
 
     async def _check(self, lane: LaneConsumer) -> None:
         """Consumers vanish without a word (the field has seen it with every client): ask, and subscribe again."""
-        if not lane.live:
+        since = lane.subscribed
+        standing = await self._standing(lane)
+        if standing and standing.ready and lane.deaf(WATCH):
+            # It may have come this very moment.
+            await asyncio.sleep(MOMENT)
+            standing = await self._standing(lane)
+        if not lane.live or lane.subscribed != since:
             return
-        before, resized = self._seen.get(lane.key), lane.resized
-        standing = await self._probe.queue(self._topology.queue(lane.key))
-        if not lane.live or lane.resized != resized:
-            return
-        self._seen[lane.key] = lane.delivered
         why = ""
         if standing is None:
             why = "its queue is gone"
         elif standing.consumers == 0:
             why = "the broker has no consumer for it"
-        elif standing.ready and not lane.full and lane.delivered == before:
+        elif standing.ready and lane.deaf(WATCH):
             why = f"{standing.ready} messages wait, there is room for them, and none came for {WATCH:g} s"
         if why:
             log.warning("%s is subscribed again: %s", self._topology.queue(lane.key), why)
-            self._seen.pop(lane.key)
             lane.renew(why)
+
+    async def _standing(self, lane: LaneConsumer) -> Standing | None:
+        return await self._probe.queue(self._topology.queue(lane.key))

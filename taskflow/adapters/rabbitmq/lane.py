@@ -58,12 +58,11 @@ class LaneConsumer:
         self._size = 0
         self._boundary = 0
         self._per_message = 1.0
-        self.resized = 0.0
+        self.subscribed = 0.0
         self._broken = ""
         self._leave_at: float | None = None
         self.live = False
         self.last = 0.0
-        self.delivered = 0
 
     @property
     def unacked(self) -> int:
@@ -74,6 +73,11 @@ class LaneConsumer:
     def full(self) -> bool:
         """Whether the broker sends no more before an ack."""
         return self._acks is None or self.unacked - self._acks.until(self._boundary) >= self._size
+
+    @property
+    def resting(self) -> bool:
+        """Whether it has no consumer, on purpose: it holds more than its part."""
+        return self._size == 0
 
     @property
     def active(self) -> bool:
@@ -124,6 +128,10 @@ class LaneConsumer:
         self._broken = why
         self._bell.set()
 
+    def deaf(self, seconds: float) -> bool:
+        """Whether there was room for so long, and nothing came."""
+        return not self.full and time.monotonic() - max(self.last, self.subscribed) >= seconds
+
     def look(self) -> None:
         """Consider the window."""
         if self.live and self._wanted() is not None:
@@ -155,7 +163,7 @@ class LaneConsumer:
             acks = Acks(channel, self._settled, lambda: self.renew("acks were not taken"))
             channel.on_consumer_cancel_callbacks.add(self._cancelled)
             channel.closing.add_done_callback(lambda _: self._bell.set())
-            self._broken, self._acks = "", acks
+            self._broken, self._tag, self._acks = "", "", acks
             try:
                 await self._subscribe(channel, acks, window.first(self._target(self.key)))
                 self.live = True
@@ -174,10 +182,10 @@ class LaneConsumer:
                 raise BrokerLost(self._broken)
             size = self._wanted()
             if size is not None and self._leave_at is None:
-                await call(channel.basic_cancel(self._tag, timeout=RPC))
+                await self._unsubscribe(channel)
                 await self._subscribe(channel, acks, size)
         self.live = False
-        await call(channel.basic_cancel(self._tag, timeout=RPC))
+        await self._unsubscribe(channel)
         self._silenced.set()
         while acks.unacked and not channel.is_closed and (left := self._leave_at - time.monotonic()) > 0:
             with contextlib.suppress(TimeoutError):
@@ -186,7 +194,9 @@ class LaneConsumer:
             self._bell.clear()
 
     async def _subscribe(self, channel: AbstractChannel, acks: Acks, size: int) -> None:
-        self._boundary, self._size, self.resized = acks.newest, size, time.monotonic()
+        self._boundary, self._size, self.subscribed = acks.newest, size, time.monotonic()
+        if size == 0:
+            return
         await call(channel.basic_qos(prefetch_count=size, timeout=RPC))
 
         async def delivered(message: DeliveredMessage) -> None:
@@ -197,13 +207,17 @@ class LaneConsumer:
         queue = self._topology.queue(self.key)
         await call(channel.basic_consume(queue, delivered, consumer_tag=self._tag, timeout=RPC))
 
+    async def _unsubscribe(self, channel: AbstractChannel) -> None:
+        if self._tag:
+            await call(channel.basic_cancel(self._tag, timeout=RPC))
+            self._tag = ""
+
     def _delivered(self, acks: Acks, message: DeliveredMessage) -> None:
         """Buffer it. Nothing runs here: the driver cancels its callbacks when the link breaks."""
         tag = message.delivery_tag
         if tag is None:
             return
         self.last = time.monotonic()
-        self.delivered += 1
         if self._leave_at is not None:
             acks.refuse(tag, requeue=True)
             return
@@ -230,14 +244,16 @@ class LaneConsumer:
         start = window.first(tickets)
         if not self.active:
             self._per_message = 1.0
-            return start if self._size > start else None
-        if self._size > start and time.monotonic() - self.resized < RESIZE:
-            return None
+            return start if self._size > start or self.resting else None
         target = max(1, int(tickets / self._per_message))
-        return window.changed(self._size, self.unacked, target, full=self.full)
+        size = window.changed(self._size, self.unacked, target, full=self.full)
+        # A window that must shrink takes room from others; one that may grow can wait.
+        if size is not None and size > self._size > start and time.monotonic() - self.subscribed < RESIZE:
+            return None
+        return size
 
     def _settled(self) -> None:
-        if self._leave_at is not None:
+        if self._leave_at is not None or self.resting:
             self._bell.set()
 
     async def _cancelled(self, _frame: object) -> None:

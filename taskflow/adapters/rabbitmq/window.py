@@ -35,7 +35,7 @@ def first(tickets: int) -> int:
 
 
 def changed(size: int, unacked: int, target: int, *, full: bool) -> int | None:
-    """The size of a new consumer's window, or `None` to keep the present one.
+    """The size of a new consumer's window, or `None` to keep the present one; 0 is a rest, with no consumer at all.
 
     Args:
         size: messages that the present consumer may have unacked.
@@ -43,9 +43,11 @@ def changed(size: int, unacked: int, target: int, *, full: bool) -> int | None:
         target: messages that should be out at once.
         full: whether no more come before one is acked.
     """
-    fresh = max(1, target - unacked)
+    fresh = max(0, target - unacked)
+    if size == 0:
+        return fresh if fresh * 2 >= target else None
     if target * 5 < size * 4 and fresh < size:
         return fresh
-    if full and target > size and target - unacked >= size:
+    if full and target > size and fresh >= size:
         return fresh
     return None
