@@ -6,14 +6,15 @@ from typing import Final
 
 import sqlalchemy as sa
 
-INDEXES: Final = frozenset({"ix_jobs_task", "ix_finished_tags"})
+INDEXES: Final = frozenset({"ix_jobs_task", "ix_jobs_tags", "ix_finished_tags"})
 """Indexes that only PostgreSQL has; comparisons with the declared tables leave them out."""
 STATEMENTS: Final = (
     # A row always finds a home, also where nobody has made the day's partition yet.
     "CREATE TABLE finished_default PARTITION OF finished DEFAULT",
     # Which tasks are queued is asked at every sweep, by one probe a task.
     "CREATE INDEX ix_jobs_task ON jobs (task) WHERE state = 'queued'",
-    # Jobs without tags cost this index nothing.
+    # Jobs without tags cost these indexes nothing.
+    "CREATE INDEX ix_jobs_tags ON jobs USING gin ((tags::jsonb) jsonb_path_ops) WHERE tags <> '[]'",
     "CREATE INDEX ix_finished_tags ON finished USING gin ((tags::jsonb) jsonb_path_ops) WHERE tags <> '[]'",
     # A job's row is written three times and then leaves: vacuum by rows, not by a share of a table that may be huge.
     "ALTER TABLE jobs SET (fillfactor = 80, autovacuum_vacuum_scale_factor = 0.01, autovacuum_vacuum_threshold = 1000)",

@@ -29,6 +29,11 @@ SETTINGS: Final = {
     # A plan made for an empty table must not outlive the empty table.
     "plan_cache_mode": "force_custom_plan",
     "jit": "off",
+    # Every statement here finds its few rows by an index. Statistics that lag behind a burst must not talk the planner
+    # into reading the whole backlog instead.
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
     "statement_timeout": "5000",
     "lock_timeout": "2000",
     "idle_in_transaction_session_timeout": "10000",
@@ -161,7 +166,7 @@ class Database:
                     continue
                 if connection is not None and (spoiled(error) or isinstance(error, TimeoutError)):
                     # Nobody waits for the good-bye of a server that has just not answered.
-                    connection.terminate()
+                    _end(connection)
                 if spoiled(error):
                     await pool.expire_connections()
                 raise translated(error, sent=sent) from error
@@ -201,6 +206,14 @@ def _set_local(settings: dict[str, str]) -> str:
 
 def _quoted(value: str) -> str:
     return "'" + value.replace("'", "''") + "'"
+
+
+def _end(connection: Lent) -> None:
+    """End a connection of the pool, which may have noticed its end already."""
+    try:
+        connection.terminate()
+    except asyncpg.InterfaceError:
+        pass  # it is the pool's again, and closed
 
 
 async def _nothing(_: object) -> None:

@@ -13,6 +13,8 @@ REFUSED: Final = ("22", "23", "54")
 """SQLSTATE classes of values that can never be stored."""
 ELSEWHERE: Final = ("25006", "57P01", "57P02", "57P03")
 """This server is a standby now, or goes away, and the sessions on it with it. So does class 08."""
+CUT_OFF: Final = ("57P01", "57P02")
+"""The session ended, whatever it was doing: it may have committed just before."""
 
 
 class Lost(StoreUnavailable):
@@ -45,7 +47,7 @@ def translated(error: Exception, *, sent: bool) -> TaskFlowError:
     # A value that the driver cannot encode never reaches the server: its interface's errors about those are ValueErrors.
     if state[:2] in REFUSED or isinstance(error, ValueError | OverflowError):
         return DataRejected(str(error))
-    said = state and not state.startswith("08") and state not in ELSEWHERE
+    said = state and not state.startswith("08") and state not in CUT_OFF
     kind = Lost if sent and not said else StoreUnavailable
     if isinstance(error, TimeoutError | asyncio.CancelledError):
         return kind("the database did not answer in time")

@@ -22,14 +22,17 @@ TOO_OFTEN: Final = (
 
 
 def _rescue(whose: str) -> str:
-    """Close the open epochs of running rows that nobody runs; the attempt is given back."""
+    """Close the open epochs of running rows that nobody runs; the attempt is given back.
+
+    They are taken in the order of their partial index, lest the primary key be walked through a backlog for a few rows.
+    """
     return f"""
 WITH {CLOCK},
 mine AS MATERIALIZED (
     SELECT jobs.id, attempt AS number, crashes, interruptions, cancel_requested_at IS NOT NULL AS wished,
         $2::text AS outcome, $3::text AS error
     FROM jobs CROSS JOIN clock WHERE jobs.state = 'running' AND {whose}
-    ORDER BY jobs.id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED),
+    ORDER BY worker_id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED),
 verdict AS MATERIALIZED (
     SELECT id, now, number, outcome, NULL::text AS result, error AS attempt_error, error AS new_error,
         NULL::text AS last_word, NULL::timestamptz AS new_run_at, 1 AS given_back, {move.COUNTS},

@@ -48,7 +48,7 @@ WITH {CLOCK},
 asked AS MATERIALIZED (
     SELECT id FROM jobs WHERE expires_at <= (SELECT now FROM clock)
         AND state IN ('scheduled','waiting','queued','retrying')
-    ORDER BY id LIMIT $2 FOR UPDATE SKIP LOCKED),
+    ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED),
 wanted AS (SELECT id, 'expired' AS state, now FROM asked, clock),
 {CLOSE_WAITING}"""
 OLD_KEYS: Final = f"""

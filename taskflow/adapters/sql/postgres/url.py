@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 
 PREFIX: Final = "postgresql://"
 EXAMPLE: Final = "postgresql://user:password@host:5432/database"
@@ -89,7 +89,8 @@ def parse(url: str) -> Target:
     if values.get("sslkey") and not values.get("sslcert"):
         raise ValueError("the store's URL has an sslkey without an sslcert: give both")
     several = "," in parts.netloc.rpartition("@")[2] or any("," in text for name, text in rest if name == "host")
-    return Target(dsn=urlunsplit(parts._replace(query=urlencode(rest))), several=several, **values)
+    where = url.partition("?")[0]
+    return Target(dsn=f"{where}?{urlencode(rest)}" if rest else where, several=several, **values)
 
 
 def _mode(name: str, text: str) -> str:

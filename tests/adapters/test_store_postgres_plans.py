@@ -1,0 +1,103 @@
+"""No backlog makes PostgreSQL slow: what runs often looks at the rows it is about, by a partial index."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from taskflow.adapters.sql import PostgresStore
+from taskflow.adapters.sql.postgres import claims, find, rescue, submit, upkeep, workers
+from taskflow.core.job import State
+from taskflow.ports.store import JobQuery
+from tests.adapters.postgres_house import outside, own_schema, url_of
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = timedelta(seconds=30)
+BACKLOG = """
+INSERT INTO jobs (id, tenant, task, queue, lane, priority, runs_in, state, payload, attempt, max_attempts, run, epoch,
+    crashes, interruptions, timeout, tags, metadata, created_at, attempt_base, snoozes, queued_at, run_at, worker_id)
+SELECT 'j' || n, 'default', 'task' || n % 3, 'queue' || n % 4, 1, 5, 'async', state, '{}', 0, 5, 1, 0,
+    CASE WHEN n % 1000 = 1 THEN 2 ELSE 0 END, 0, 60, '[]', '{}', now() - n * interval '1 s', 0, 0,
+    CASE WHEN state = 'queued' THEN now() - n * interval '1 s' END,
+    CASE WHEN state = 'scheduled' THEN now() + n * interval '1 s' END, CASE WHEN state = 'running' THEN 'w' || n % 9 END
+FROM (SELECT n, CASE WHEN n % 200 = 0 THEN 'running' WHEN n % 200 = 100 THEN 'scheduled' WHEN n % 500 = 3 THEN 'failed'
+    ELSE 'queued' END AS state FROM generate_series(1, 30000) AS n) AS rows"""
+
+
+@pytest.fixture(scope="module")
+def name() -> Iterator[str]:
+    """A schema for all tests of this file."""
+    with own_schema() as made:
+        yield made
+
+
+@pytest.fixture
+async def store(name: str) -> AsyncIterator[PostgresStore]:
+    """A store with a backlog, and statistics about it."""
+    async with outside(name) as connection:
+        if not await connection.fetchval("SELECT EXISTS (SELECT FROM jobs)"):
+            await connection.execute(BACKLOG)
+            await connection.execute("ANALYZE jobs")
+    async with PostgresStore.from_url(url_of(name)) as store:
+        yield store
+
+
+LANES = (["queue1", "queue2"], [1, 1], [None, NOW])
+FAILED = JobQuery(tenant="default", limit=50, states=frozenset({State.FAILED}))
+
+
+@pytest.mark.parametrize(
+    ("statement", "values", "index"),
+    [
+        (claims.CLAIM, (None, "w1", ["task1"], ["j7", "j8"]), "pk_jobs"),
+        (claims.DRAW, (None, "w1", ["task1"], *LANES, 50), "ix_jobs_queued"),
+        (claims.DRAW_SUSPECTS, (None, "w1", ["task1"], *LANES, 1), "ix_jobs_suspect"),
+        (
+            claims.SETTLE,
+            (NOW, ["j200"], [1], ["w2"], ["failed"], ["retrying"], [True], *([None],) * 2, [1.0], *([None],) * 2),
+            "pk_jobs",
+        ),
+        (workers.BEAT, (None, "w1"), "ix_jobs_running"),
+        (upkeep.PROMOTE, (None, 500), "ix_jobs_due"),
+        (upkeep.NEXT_DUE, (None,), "ix_jobs_due"),
+        (upkeep.EXPIRE, (None, 500), "ix_jobs_expires"),
+        (rescue.ORPHANS, (None, "crashed", None, 500), "ix_jobs_running"),
+        (rescue.LEFT_BEHIND, (None, "interrupted", None, 500), "ix_jobs_running"),
+        (rescue.OVERDUE, (None, "lost", None, 500), "ix_jobs_running"),
+        (rescue.PARK, (500,), "ix_jobs_task"),
+        (rescue.UNPARK, (None, 500), "ix_jobs_waiting"),
+        (workers.QUEUES, (), "ix_jobs_queued"),
+        (submit.ONE, ("j7", "default"), "pk_jobs"),
+        (*find.page(FAILED), "ix_jobs_failed"),
+        (*find.page(JobQuery(tenant="default", limit=50)), "ix_jobs_list"),
+        (*find.page(JobQuery(tenant="default", limit=50, after=(NOW, "j7"))), "ix_jobs_list"),
+        (*find.page(JobQuery(tenant="default", limit=50, tag="a")), "ix_jobs_tags"),
+    ],
+)
+async def test_a_partial_index_is_used(store: PostgresStore, statement: str, values: Any, index: str) -> None:
+    """And no scan goes over all jobs."""
+    rows = await store._db.fetch(f"EXPLAIN {statement}", *values)
+    plan = "\n".join(row[0] for row in rows)
+    assert index in plan, plan
+    assert "Seq Scan on jobs" not in plan, plan
+
+
+async def test_looking_for_tasks_without_a_worker_reads_no_backlog(store: PostgresStore) -> None:
+    """A few index probes for each task, whatever is queued; also while all of them have one."""
+    await store._db.fetch(
+        """INSERT INTO workers SELECT 'w', 'h', 1, 'alive', '[]', '["task0","task1","task2"]', '{}', now(), now()
+        ON CONFLICT DO NOTHING"""
+    )
+    rows = await store._db.fetch(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {rescue.PARK}", 500)
+    plan = [row[0] for row in rows]
+    top = next(line for line in plan if "Buffers: shared" in line)
+    assert int(top.partition("hit=")[2].split()[0]) < 100, plan
+
+
+async def test_the_plan_is_made_for_the_values(store: PostgresStore) -> None:
+    """And neither compiled nor kept: sessions are set up so."""
+    [row] = await store._db.fetch("SELECT current_setting('plan_cache_mode') AS plans, current_setting('jit') AS jit")
+    assert (row["plans"], row["jit"]) == ("force_custom_plan", "off")
