@@ -264,7 +264,7 @@ async def test_a_lane_that_rests_comes_back(broker: RabbitBroker, monkeypatch: p
     high, low, landing = lane_key(Lane.HIGH), lane_key(Lane.LOW), Landing()
     async with broker.consume([high, low], 20, landing) as consumption:
         await broker.publish(tickets_of(low, 30))
-        await until(lambda: len(landing.tickets) == 19)
+        await until(lambda: len(landing.tickets) > 15)
         await broker.publish(tickets_of(high, 1))
         await until(lambda: consumption._lanes[low].resting)
         await steady(lambda: consumption._lanes[low].resting, during=0.3)
@@ -291,13 +291,13 @@ async def test_a_consumer_that_fails_to_buffer_does_not_stop_the_lane(broker: Ra
         await until(lambda: len(landing.tickets) == 2)
 
 
-async def test_callers_share_the_pipeline(broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_callers_share_the_pipeline(rabbit: House, monkeypatch: pytest.MonkeyPatch) -> None:
     """Many publishes at once, more messages than may be in flight, each lane in its order."""
     monkeypatch.setattr(publishing, "IN_FLIGHT", 10)
     keys, landing = [lane_key() for _ in range(5)], Landing()
     sent = {key: tickets_of(key, 100) for key in keys}
-    async with broker.consume(keys, 1_000, landing):
-        await asyncio.gather(*(broker.publish(tickets) for tickets in sent.values()))
+    async with RabbitBroker(rabbit.url, rabbit.namespace) as opened, opened.consume(keys, 1_000, landing):
+        await asyncio.gather(*(opened.publish(tickets) for tickets in sent.values()))
         await until(lambda: len(landing.tickets) == 500)
     for key in keys:
         assert [ticket for ticket in landing.tickets if ticket.lane == key] == sent[key]

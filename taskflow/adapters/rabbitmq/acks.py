@@ -33,16 +33,14 @@ class Acks:
         self._refused: list[tuple[int, bool]] = []
         self._flushing: asyncio.Task[None] | None = None
         self.newest = 0
+        """The tag of the last delivery."""
+        self.tickets = 0
+        """Tickets in unacked messages."""
 
     @property
     def unacked(self) -> int:
         """Messages that nobody acked yet."""
         return len(self._open) - len(self._acked)
-
-    @property
-    def tickets(self) -> int:
-        """Tickets in them."""
-        return sum(count for tag, count in self._open.items() if tag not in self._acked)
 
     def until(self, tag: int) -> int:
         """Unacked messages up to a tag."""
@@ -57,11 +55,13 @@ class Acks:
         """Note a delivery."""
         self._open[tag] = tickets
         self.newest = tag
+        self.tickets += tickets
 
     def ack(self, tag: int) -> None:
         """Settle a message; a second time, or on a dead channel, it means nothing."""
         if tag in self._open and tag not in self._acked:
             self._acked.add(tag)
+            self.tickets -= self._open[tag]
             self._soon()
             self._settled()
 

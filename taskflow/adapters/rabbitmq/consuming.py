@@ -16,7 +16,7 @@ from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey
 from taskflow.ports.broker import Delivery
 
-TICK: Final = 1.0
+TICK: Final = 0.25
 """Seconds between two looks at the windows."""
 WATCH: Final = 5.0
 """Seconds between two questions whether the broker knows our consumers."""

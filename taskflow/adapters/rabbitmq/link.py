@@ -15,6 +15,8 @@ from taskflow.adapters.rabbitmq.address import named
 from taskflow.adapters.rabbitmq.calls import RPC, BrokerLost, BrokerSilent, call, log, pause, text_of
 from taskflow.core.errors import BrokerUnavailable
 
+CONNECT: Final = 5.0
+"""Seconds, greetings included."""
 CLOSE: Final = 2.0
 STABLE: Final = 5.0
 """Seconds that a connection must last for the next pause to be short again."""
@@ -81,11 +83,11 @@ class Link:
                 failures = 1 if time.monotonic() - opened > STABLE else failures + 1
             except Exception as error:
                 failures += 1
-                self._lost(text_of(error))
+                self._lost(text_of(error.__cause__ or error))
             await asyncio.sleep(pause(failures))
 
     async def _once(self) -> None:
-        connection: AbstractConnection = await call(aiormq.connect(self._url))
+        connection: AbstractConnection = await call(aiormq.connect(self._url), CONNECT)
         try:
             self._connection = connection
             self._doubted.clear()
