@@ -19,7 +19,7 @@ import uvloop
 
 from taskflow import task
 from taskflow.adapters.memory import MemoryBroker, MemoryEvents
-from taskflow.adapters.obstore import ObjectArtifacts
+from taskflow.adapters.obstore import LocalArtifacts
 from taskflow.adapters.sql import SqliteStore
 from taskflow.core.ids import new_id
 from taskflow.core.job import NewJob, RunsIn
@@ -85,7 +85,7 @@ async def embedded(directory: Path, jobs: int) -> tuple[float, float]:
     async with (
         SqliteStore.from_url(url) as store,
         MemoryBroker() as broker,
-        ObjectArtifacts(directory / "objects") as artifacts,
+        LocalArtifacts(directory / "objects") as artifacts,
         LogShipper(store, artifacts, events, namespace="bench", spool=directory / "spool") as logs,
     ):
         registry = Registry([noop])

@@ -1,18 +1,23 @@
-"""Token buckets in this process."""
+"""Token buckets, in this process and in Redis."""
 
 from __future__ import annotations
 
+import asyncio
+import time
 from collections.abc import AsyncIterator
 
 import pytest
+from redis.asyncio import Redis
 
 from taskflow.adapters.pyrate import MemoryLimiter
+from taskflow.adapters.pyrate.redis import RedisLimiter
 from taskflow.ports.limiter import Rate, RateLimiter
 from taskflow.testing.limiter import SLOW, LimiterSuite
 
 RATE = Rate(limit=10, period=1.0, burst=20)
 
 
+@pytest.mark.adapter("memory")
 class TestMemoryLimiter(LimiterSuite):
     """The contract."""
 
@@ -21,6 +26,68 @@ class TestMemoryLimiter(LimiterSuite):
         """An opened one."""
         async with MemoryLimiter.from_url("memory://") as opened:
             yield opened
+
+
+@pytest.mark.adapter("redis")
+class TestRedisLimiter(LimiterSuite):
+    """The contract."""
+
+    @pytest.fixture
+    async def limiter(self, redis_url: str, redis_namespace: str) -> AsyncIterator[RateLimiter]:
+        """An opened one."""
+        async with RedisLimiter.from_url(redis_url, namespace=redis_namespace) as opened:
+            yield opened
+
+
+@pytest.mark.adapter("redis")
+async def test_processes_share_a_bucket(redis_url: str, redis_namespace: str) -> None:
+    """However many ask at once, the rate holds for all of them together."""
+    rate = Rate(limit=1, period=3_600.0, burst=40)
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as one,
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as other,
+    ):
+        verdicts = await asyncio.gather(*(limiter.check("k", rate) for limiter in (one, other) for _ in range(50)))
+    assert sum(verdict.allowed for verdict in verdicts) == 40
+    assert sorted(verdict.remaining for verdict in verdicts if verdict.allowed) == list(range(40))
+
+
+@pytest.mark.adapter("redis")
+async def test_every_bucket_in_redis_ends(redis_url: str, redis_namespace: str) -> None:
+    """And its key does not tell whose it is."""
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as limiter,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await limiter.check("key:of-somebody", RATE, 20)
+        [name] = [key async for key in redis.scan_iter(f"{redis_namespace}:*", count=1_000)]
+        assert name.startswith(f"{redis_namespace}:limit:".encode())
+        assert b"somebody" not in name
+        assert 2_000 <= await redis.pttl(name) + 200 <= 4_200
+
+
+@pytest.mark.adapter("redis")
+async def test_a_clock_that_ran_ahead_locks_nobody_out(redis_url: str, redis_namespace: str) -> None:
+    """A new master may be behind the old one: a bucket is empty at most, and refills from now."""
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as limiter,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await limiter.check("k", RATE)
+        [name] = [key async for key in redis.scan_iter(f"{redis_namespace}:*", count=1_000)]
+        await redis.set(name, int(time.time() + 86_400) * 1_000_000, px=60_000)
+        refused = await limiter.check("k", RATE)
+    assert not refused.allowed
+    assert (refused.remaining, refused.reset) == (0, 2.0)
+    assert refused.retry_after == pytest.approx(0.1)
+
+
+async def test_buckets_in_memory_are_bounded_though_the_library_keeps_each() -> None:
+    """pyrate-limiter forgets no key by itself."""
+    async with MemoryLimiter(keys=100) as limiter:
+        for n in range(1_000):
+            await limiter.check(f"k{n}", SLOW)
+        assert len(limiter._buckets) == 100
 
 
 async def test_a_rate_holds_over_time() -> None:

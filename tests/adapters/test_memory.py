@@ -7,7 +7,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from taskflow.adapters.memory import MemoryBroker, MemoryCache, MemoryEvents, broker, events
+from taskflow.adapters.memory import MemoryBroker, MemoryCache, MemoryEvents, broker
+from taskflow.adapters.shared import mailbox
 from taskflow.core.job import Lane, LaneKey
 from taskflow.ports.broker import Broker, Delivery
 from taskflow.ports.cache import Cache
@@ -16,6 +17,8 @@ from taskflow.testing.broker import BrokerSuite, Landing, lane_key, tickets_of
 from taskflow.testing.cache import CacheSuite
 from taskflow.testing.events import EventsSuite, following
 from taskflow.testing.facts import until
+
+pytestmark = pytest.mark.adapter("memory")
 
 
 class TestMemoryBroker(BrokerSuite):
@@ -152,8 +155,8 @@ async def test_the_cache_believes_its_clock() -> None:
 
 async def test_a_slow_subscriber_loses_the_oldest(monkeypatch: pytest.MonkeyPatch) -> None:
     """By number and by bytes; the newest is always there."""
-    monkeypatch.setattr(events, "WAITING", 3)
-    monkeypatch.setattr(events, "WAITING_BYTES", 10)
+    monkeypatch.setattr(mailbox, "WAITING", 3)
+    monkeypatch.setattr(mailbox, "WAITING_BYTES", 10)
     async with MemoryEvents() as opened, opened.subscribe("t") as messages:
         for number in range(5):
             await opened.publish("t", b"%d" % number)

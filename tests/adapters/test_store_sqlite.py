@@ -22,6 +22,8 @@ from taskflow.core.job import State
 from taskflow.ports.store import JobQuery, StateStore
 from taskflow.testing.store import StoreConformance, job
 
+pytestmark = pytest.mark.adapter("sqlite")
+
 
 @pytest.fixture
 async def sqlite(tmp_path: Path) -> AsyncIterator[SqliteStore]:

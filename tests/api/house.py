@@ -13,7 +13,7 @@ import httpx2
 from starlette.applications import Starlette
 
 from taskflow.adapters.memory import MemoryCache, MemoryEvents
-from taskflow.adapters.obstore import ObjectArtifacts
+from taskflow.adapters.obstore import LocalArtifacts
 from taskflow.adapters.pyrate import MemoryLimiter
 from taskflow.adapters.sql import SqliteStore
 from taskflow.adapters.sql.schema import upgrade
@@ -71,7 +71,7 @@ class House:
     tickets: Tickets
     lines: Lines
     events: MemoryEvents
-    artifacts: ObjectArtifacts
+    artifacts: LocalArtifacts
     health: dict[str, str | None]
     ready: dict[str, str | None]
 
@@ -131,7 +131,7 @@ async def opened(directory: Path, **settings: Any) -> AsyncIterator[House]:
     url = f"sqlite:///{directory}/taskflow.db"
     upgrade(url)
     events, cache, limiter = MemoryEvents(), MemoryCache(), MemoryLimiter()
-    async with SqliteStore.from_url(url) as store, ObjectArtifacts(directory / "objects") as artifacts:
+    async with SqliteStore.from_url(url) as store, LocalArtifacts(directory / "objects") as artifacts:
         await publish(store, SCHEMAS)
         await store.register(
             WorkerInfo(id="w1", host="here", pid=1, queues=["default"], tasks=list(SCHEMAS), slots={"async": 10})

@@ -1,0 +1,17 @@
+"""Servers of the tests' own, which a test may stop, start and fill."""
+
+from tests.throwaway.postgres import ThrowawayPostgres
+from tests.throwaway.rabbitmq import ThrowawayRabbitMQ
+from tests.throwaway.redis import ThrowawayRedis
+from tests.throwaway.server import CannotStart, ThrowawayServer, free_ports
+from tests.throwaway.weed import ThrowawayWeed
+
+__all__ = [
+    "CannotStart",
+    "ThrowawayPostgres",
+    "ThrowawayRabbitMQ",
+    "ThrowawayRedis",
+    "ThrowawayServer",
+    "ThrowawayWeed",
+    "free_ports",
+]

@@ -1,0 +1,198 @@
+"""A server process in a temporary directory, on ports of its own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from contextlib import ExitStack
+from pathlib import Path
+from typing import ClassVar, Self
+
+import anyio
+import anyio.to_thread
+
+from tests.support import until_sync
+
+
+class CannotStart(Exception):
+    """The server is not installed, or does not start here; says why."""
+
+
+class ThrowawayServer(ABC):
+    """Starts on entering, and is gone with its directory on leaving. In between a test may stop, kill, pause and start it:
+    address and data stay.
+
+    Raises:
+        CannotStart: from entering and from `start`.
+    """
+
+    binary: ClassVar[str]
+    starting: ClassVar[float] = 20.0
+    """Seconds that a start may take."""
+
+    def __init__(self) -> None:
+        self.process: subprocess.Popen[bytes] | None = None
+        self.directory = Path()
+        self._started = False
+
+    @property
+    @abstractmethod
+    def url(self) -> str:
+        """Where clients reach it."""
+
+    @abstractmethod
+    def command(self) -> list[str]:
+        """What runs in the foreground; `self.directory` is its own."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it can be used now; an `OSError` is a no."""
+
+    def prepare(self) -> None:  # noqa: B027 - not every server needs it
+        """Once, before the first start."""
+
+    def environment(self) -> dict[str, str]:
+        """What it finds in its environment."""
+        return dict(os.environ)
+
+    def user(self) -> str | None:
+        """Who it runs as; `None`: as the tests do."""
+        return None
+
+    def __enter__(self) -> Self:
+        self.executable()
+        self.directory = Path(tempfile.mkdtemp(prefix=f"taskflow-{self.binary}-"))
+        try:
+            self.prepare()
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def executable(self, name: str | None = None) -> str:
+        """The path of a program."""
+        found = shutil.which(name or self.binary)
+        if found is None:
+            raise CannotStart(f"{name or self.binary} is not installed")
+        return found
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        self._spawn()
+        self._wait()
+
+    async def start_beside(self) -> None:
+        """`start`, while the loop goes on."""
+        # It is made in the thread of the loop: it would die with that of a worker.
+        self._spawn()
+        await anyio.to_thread.run_sync(self._wait)
+
+    def _spawn(self) -> None:
+        assert self.process is None
+        self._started = True
+        with (self.directory / "output").open("ab") as output:
+            self.process = subprocess.Popen(
+                [*_dies_with_us(), *self.command()],
+                cwd=self.directory,
+                env=self.environment(),
+                user=self.user(),
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def _wait(self) -> None:
+        assert self.process is not None
+        try:
+            until_sync(self._settled, within=self.starting)
+        except AssertionError:
+            raise CannotStart(f"{self.binary} did not answer within {self.starting:g} s: {self._last()}") from None
+        if self.process.poll() is not None:
+            raise CannotStart(f"{self.binary} ended with {self.process.returncode}: {self._last()}")
+
+    def stop(self) -> None:
+        """End it in its own way, and by force if that takes too long."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it as a power cut would."""
+        self._end(signal.SIGKILL)
+
+    def pause(self) -> None:
+        """It keeps its connections and answers nothing, until `go_on`."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Answer again."""
+        assert self.process is not None
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def close(self) -> None:
+        """End it, and leave nothing behind."""
+        self.kill()
+        if self.directory != Path():
+            shutil.rmtree(self.directory, ignore_errors=True)
+
+    def _settled(self) -> bool:
+        assert self.process is not None
+        if self.process.poll() is not None:
+            return True
+        try:
+            return self.answers()
+        except OSError:
+            return False
+
+    def _end(self, number: signal.Signals) -> None:
+        if self.process is None:
+            return
+        self.process.send_signal(number)
+        try:
+            self.process.wait(15)
+        except subprocess.TimeoutExpired:
+            pass
+        try:
+            # Some servers are started by a script, and would outlive it.
+            os.killpg(self.process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        self.process.wait()
+        self.process = None
+
+    def _last(self) -> str:
+        lines = (self.directory / "output").read_text(errors="replace").splitlines()
+        return " | ".join(lines[-5:])
+
+
+def free_ports(count: int, below: int = 65_536) -> list[int]:
+    """Ports that nobody listens on now, all below a bound."""
+    with ExitStack() as stack:
+        ports: list[int] = []
+        while len(ports) < count:
+            listening = stack.enter_context(socket.socket())
+            listening.bind(("127.0.0.1", 0))
+            port = listening.getsockname()[1]
+            if port < below:
+                ports.append(port)
+        return ports
+
+
+def listens(port: int) -> bool:
+    """Whether somebody takes connections there."""
+    with socket.create_connection(("127.0.0.1", port), timeout=1):
+        return True
+
+
+def _dies_with_us() -> list[str]:
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "KILL", "--"] if found else []
