@@ -74,7 +74,7 @@ class Runtime:
         """Open, work, close."""
         settings, self._stop = self._settings, Stop()
         self._opened: dict[str, Any] = {}
-        container = container_of({port: settings[f"{port}.url"] for port in PORTS})
+        container = container_of(settings.values)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             for port in PORTS:

@@ -20,6 +20,7 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
         values: settings by key; those that could not be read are missing.
     """
     yield from _adapters(values)
+    yield from _credentials(values)
     yield from _split(values)
     yield from _keys(values)
 
@@ -33,6 +34,12 @@ def _adapters(values: Mapping[str, Any]) -> Iterator[str]:
             adapter(port, url)
         except NoSuchAdapter as error:
             yield f"{port}.url: {error}"
+
+
+def _credentials(values: Mapping[str, Any]) -> Iterator[str]:
+    pair = ("artifacts.access_key", "artifacts.secret_key")
+    if all(key in values for key in pair) and bool(values[pair[0]]) != bool(values[pair[1]]):
+        yield f"{' and '.join(pair)} go together: set both, or none"
 
 
 def _split(values: Mapping[str, Any]) -> Iterator[str]:

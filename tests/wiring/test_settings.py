@@ -141,7 +141,14 @@ def test_secrets_come_from_files_and_are_never_shown(tmp_path: Path) -> None:
     one.write_text("hunter2-hunter2-hunter2\nhunter2-of-another\n")
     other.write_text("hunter2-for-the-store\n")
     settings = load(
-        "run", {}, {"TASKFLOW_API_KEYS_FILE": str(one), "TASKFLOW_ARTIFACTS_SECRET_KEY_FILE": str(other)}, None
+        "run",
+        {},
+        {
+            "TASKFLOW_API_KEYS_FILE": str(one),
+            "TASKFLOW_ARTIFACTS_SECRET_KEY_FILE": str(other),
+            "TASKFLOW_ARTIFACTS_ACCESS_KEY": "who",
+        },
+        None,
     )
     assert settings["api.keys"] == ("hunter2-hunter2-hunter2", "hunter2-of-another")
     assert settings["artifacts.secret_key"] == "hunter2-for-the-store"
