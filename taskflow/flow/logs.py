@@ -1,7 +1,7 @@
 """Logs: lines of all runs of a worker become segment objects, each indexed right after it is stored.
 
-Followers see lines at once. Lines lie in a spool until they are indexed, so that a killed process loses none: the next
-one ships them. While the object store is away the spool keeps what fits.
+Followers see lines at once. Lines lie in a spool until they are indexed, so that a killed process loses none: another
+one ships them. While the object store is away the spools of a host keep what fits.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from typing import Any, Final, Self
 
 from taskflow.core.errors import DataRejected
 from taskflow.core.ids import new_id
-from taskflow.flow import capture, spool
+from taskflow.flow import capture
 from taskflow.flow.loops import LONGEST, Bell, Outage
 from taskflow.flow.spool import Batch, Run
+from taskflow.flow.spool_room import Room
 from taskflow.ports.artifacts import Artifacts
 from taskflow.ports.events import Events
 from taskflow.ports.store import Files, Segment
@@ -39,6 +40,8 @@ RUNS_KNOWN: Final = 10_000
 """Runs whose size is remembered; the oldest is forgotten first."""
 DEADLINE: Final = 60.0
 LAST_WORDS: Final = 5.0
+LOOK_ROUND: Final = 30.0
+"""Seconds between two looks for what dead processes left."""
 
 log = logging.getLogger("taskflow")
 
@@ -47,7 +50,8 @@ class LogShipper:
     """Takes lines from any thread and ships them from the main loop.
 
     Args:
-        spool: directory for lines that are not indexed yet, for this process alone; `None` keeps them in memory only.
+        spool: directory for lines that are not indexed yet, shared by the processes of a host; `None` keeps them in
+            memory only.
 
     Attributes:
         dropped: lines that were not kept since a cap was reached.
@@ -69,6 +73,9 @@ class LogShipper:
         self._sizes: dict[Run, int] = {}
         self._cut: set[Run] = set()
         self._total = 0
+        self._elsewhere = 0
+        self._room: Room | None = None
+        self._looked = 0.0
         self._number = 0
         self._ended = False
         self._lines = Bell()
@@ -83,10 +90,12 @@ class LogShipper:
     async def __aenter__(self) -> Self:
         self._main = asyncio.get_running_loop()
         if self._spool is not None:
-            self._spool.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._sealed.extend(await asyncio.to_thread(spool.left, self._spool))
-            self._total = sum(batch.size for batch in self._sealed)
-            self._number = max((batch.number for batch in self._sealed), default=0)
+            try:
+                self._room = await asyncio.to_thread(Room, self._spool)
+            except OSError as error:
+                log.warning("log lines are kept in memory only: the spool %s cannot be used: %s", self._spool, error)
+            else:
+                await self._look_round()
         self._news.ring()
         self._loops = [asyncio.create_task(self._keep_shipping()), asyncio.create_task(self._keep_telling())]
         return self
@@ -105,6 +114,8 @@ class LogShipper:
         with self._lock:
             self._ended = True
             self._seal()
+        if self._room is not None:
+            await asyncio.to_thread(self._room.close)
 
     def append(self, job_id: str, epoch: int, line: bytes) -> None:
         """Keep one NDJSON line; beyond the caps it is dropped and the log says truncated. From any thread."""
@@ -113,11 +124,11 @@ class LogShipper:
             if self._ended:
                 self.dropped += 1
                 return
-            if self._sizes.get(run, 0) + len(line) <= JOB_BYTES and self._total + len(line) <= ALL_BYTES:
+            if self._sizes.get(run, 0) + len(line) <= JOB_BYTES and self._kept() + len(line) <= ALL_BYTES:
                 self._keep(run, line, cut=False)
                 return
             self.dropped += 1
-            if run not in self._cut and self._total < ALL_BYTES + MARK_BYTES:
+            if run not in self._cut and self._kept() < ALL_BYTES + MARK_BYTES:
                 mark = capture.line(epoch, "warning", "lines are missing here: the log is too large", {}, "taskflow")
                 self._keep(run, mark, cut=True)
                 self._cut.add(run)
@@ -128,11 +139,14 @@ class LogShipper:
             open_too = self._open is not None and job_id in self._open.jobs
             return open_too or any(job_id in batch.jobs for batch in self._sealed)
 
+    def _kept(self) -> int:
+        return self._total + self._elsewhere
+
     def _keep(self, run: Run, line: bytes, *, cut: bool) -> None:
         if self._open is None:
             # A number from the clock keeps the segments of a run in order also across processes.
             self._number = max(self._number + 1, time.time_ns() // 1_000_000)
-            self._open = Batch(self._number, new_id(), self._spool)
+            self._open = Batch(self._number, new_id(), self._room.path if self._room else None)
             self._on_main(self._lines.ring)
         self._open.add(run, line, cut=cut)
         self._sizes[run] = self._sizes.get(run, 0) + len(line)
@@ -180,9 +194,23 @@ class LogShipper:
             if not self._sealed:
                 await self._full.wait(PERIOD)
             try:
+                await self._look_round()
                 await self._ship()
             except Exception as error:
                 await asyncio.sleep(self._outage.lost(error))
+
+    async def _look_round(self) -> None:
+        """What other processes of the host keep, and what dead ones left."""
+        if self._room is None:
+            return
+        if not self._looked or time.monotonic() - self._looked > LOOK_ROUND:
+            adopted = await asyncio.to_thread(self._room.adopt)
+            with self._lock:
+                self._sealed.extend(adopted)
+                self._total += sum(batch.size for batch in adopted)
+                self._number = max([self._number, *(batch.number for batch in adopted)])
+            self._looked = time.monotonic()
+        self._elsewhere = await asyncio.to_thread(self._room.elsewhere)
 
     async def _ship(self) -> None:
         """One object for all jobs, then its index. What fails stays in front, under the same name and number."""

@@ -3,7 +3,8 @@ that whoever ships it again, also after a kill, writes the same object and the s
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -12,6 +13,8 @@ import orjson
 SUFFIX: Final = ".spool"
 
 Run = tuple[str, int]
+
+log = logging.getLogger("taskflow")
 
 
 class Batch:
@@ -117,9 +120,14 @@ class Batch:
                 self.broken = error
 
 
-def left(directory: Path) -> list[Batch]:
-    """What killed processes left, oldest first."""
-    batches = [Batch.found(path) for path in directory.glob(f"*{SUFFIX}")]
+def found(paths: Iterable[Path]) -> list[Batch]:
+    """The batches of files that killed processes left, oldest first; what cannot be read stays where it is."""
+    batches = []
+    for path in paths:
+        try:
+            batches.append(Batch.found(path))
+        except OSError as error:
+            log.error("the spool file %s cannot be read: %s", path, error)  # noqa: TRY400 - says it all
     return sorted(batches, key=lambda batch: (batch.number, batch.name))
 
 

@@ -51,7 +51,7 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> House:
 
 def files_of(house: House) -> list[Path]:
     assert house.spool is not None
-    return sorted(house.spool.iterdir())
+    return sorted(house.spool.rglob("*.spool"))
 
 
 async def test_lines_of_all_jobs_become_one_object_and_a_row_each(house: House) -> None:
@@ -178,7 +178,7 @@ async def test_a_spool_that_cannot_be_written_loses_no_lines(house: House, caplo
     """They stay in memory; the handler that writes them notices nothing."""
     async with house.shipper() as shipper:
         assert house.spool is not None
-        house.spool.rmdir()
+        shutil.rmtree(house.spool)
         shipper.append("a", 1, b"one\n")
         await until(lambda: not shipper.pending("a"))
     assert await house.text("a") == b"one\n"
@@ -258,8 +258,8 @@ async def test_a_kill_between_index_and_clean_up_doubles_no_line(house: House, t
 async def test_new_lines_come_after_those_of_a_killed_process(house: House) -> None:
     """Even if its clock was ahead."""
     assert house.spool is not None
-    house.spool.mkdir()
-    (house.spool / f"{9_000_000_000_000:015d}-x.spool").write_text('["a",1,"old\\n",false]\n')
+    (house.spool / "dead").mkdir(parents=True)
+    (house.spool / "dead" / f"{9_000_000_000_000:015d}-x.spool").write_text('["a",1,"old\\n",false]\n')
     async with house.shipper() as shipper:
         shipper.append("a", 1, b"new\n")
         await until(lambda: not shipper.pending("a"))
@@ -269,10 +269,10 @@ async def test_new_lines_come_after_those_of_a_killed_process(house: House) -> N
 async def test_what_a_kill_cut_short_is_left_out(house: House) -> None:
     """A line that is no whole record, and a file of nothing."""
     assert house.spool is not None
-    house.spool.mkdir()
-    (house.spool / "000000000000001-x.spool").write_bytes(b'["a",1,"whole\\n",false]\n["a",1,"cu')
-    (house.spool / "000000000000002-y.spool").write_bytes(b"")
-    (house.spool / "000000000000003-z.spool").write_bytes(b'{"not": "a record"}\n[1]\nnull\n')
+    (house.spool / "dead").mkdir(parents=True)
+    (house.spool / "dead" / "000000000000001-x.spool").write_bytes(b'["a",1,"whole\\n",false]\n["a",1,"cu')
+    (house.spool / "dead" / "000000000000002-y.spool").write_bytes(b"")
+    (house.spool / "dead" / "000000000000003-z.spool").write_bytes(b'{"not": "a record"}\n[1]\nnull\n')
     async with house.shipper() as shipper:
         await until(lambda: not files_of(house))
         assert not shipper.pending("a")
