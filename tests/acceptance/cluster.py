@@ -175,7 +175,7 @@ class Cluster:
 
         return asyncio.run(ask())
 
-    def keys(self, pattern: str = "*") -> list[bytes]:
+    def in_redis(self, pattern: str = "*") -> list[bytes]:
         """Keys of this namespace in Redis."""
         with redis.Redis.from_url(self.redis) as client:
             return list(client.scan_iter(f"{self.namespace}:{pattern}"))

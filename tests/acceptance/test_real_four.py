@@ -60,7 +60,7 @@ def test_a_thousand_jobs(cluster: Cluster, shape: tuple[str, ...]) -> None:
     assert (job["state"], [attempt["outcome"] for attempt in job["attempts"]]) == ("succeeded", ["succeeded"])
     until_sync(lambda: "hello" in cluster.http.get(f"/logs/{ids[-1]}").text, 20)
     assert cluster.count("true", "log_segments") >= 10
-    until_sync(lambda: any(ids[-1].encode() in key for key in cluster.keys()), 10)
+    until_sync(lambda: any(ids[-1].encode() in key for key in cluster.in_redis()), 10)
 
 
 @pytest.mark.parametrize("shape", [APART, TOGETHER], ids=["apart", "together"])

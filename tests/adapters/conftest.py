@@ -12,6 +12,7 @@ from taskflow.core.ids import new_id
 from tests import servers
 from tests.rabbit import House
 
+
 @pytest.fixture
 async def rabbit(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[House]:
     """A namespace on RabbitMQ; every queue that TaskFlow may have made in it is deleted at the end."""

@@ -17,6 +17,8 @@ from taskflow.testing.broker import BrokerSuite, Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
 from tests.rabbit import House
 
+pytestmark = pytest.mark.adapter("rabbitmq")
+
 
 @pytest.fixture
 async def broker(rabbit: House) -> AsyncIterator[RabbitBroker]:

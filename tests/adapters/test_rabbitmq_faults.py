@@ -17,6 +17,8 @@ from taskflow.testing.facts import steady, until
 from tests.proxy import Proxy
 from tests.rabbit import House
 
+pytestmark = pytest.mark.adapter("rabbitmq")
+
 
 @pytest.fixture
 async def proxy(rabbit: House) -> AsyncIterator[Proxy]:

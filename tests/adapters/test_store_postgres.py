@@ -15,6 +15,8 @@ from taskflow.testing.store import StoreConformance
 from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, job, shown, worker
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 
+pytestmark = pytest.mark.adapter("postgresql")
+
 
 @pytest.fixture(scope="module")
 def name() -> Iterator[str]:
@@ -44,7 +46,7 @@ class TestPostgres(StoreConformance):
         with pytest.raises(TaskFlowError, match="nobody holds"):
             await store.adopt()
 
-    async def test_a_third_crash_is_poison(self, store: StateStore, name: str) -> None:  # type: ignore[override]
+    async def test_deaths_of_workers_isolate_a_job_but_never_poison_it(self, store: StateStore, name: str) -> None:  # type: ignore[override]
         """A worker's death alone proves nothing about a job: not the third either, only deaths without end."""
         new = job()
         await store.insert([new], now=T0)
@@ -59,7 +61,9 @@ class TestPostgres(StoreConformance):
         after = await shown(store, new.id)
         assert (after.state, after.reason, after.attempt) == (State.FAILED, "crashed_too_often", 0)
 
-    async def test_a_wished_cancel_wins_over_poison_and_over_the_last_interruption(self, store: StateStore) -> None:
+    async def test_a_wished_cancel_wins_over_the_last_crash_and_over_the_last_interruption(
+        self, store: StateStore
+    ) -> None:
         """Nobody wants the job any more: it is no dead letter."""
         claim = await claimed(store, await worker(store))
         await store.cancel("default", claim.id, now=at(1))

@@ -23,6 +23,8 @@ from tests.adapters.proxy import Proxy, proxied
 from tests.servers import POSTGRES
 from tests.support import until
 
+pytestmark = pytest.mark.adapter("postgresql")
+
 PARTS = urlsplit(POSTGRES)
 
 

@@ -14,6 +14,8 @@ from taskflow.core.job import State
 from taskflow.ports.store import JobQuery
 from tests.adapters.postgres_house import outside, own_schema, url_of
 
+pytestmark = pytest.mark.adapter("postgresql")
+
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = timedelta(seconds=30)
 BACKLOG = """

@@ -16,6 +16,8 @@ from taskflow.testing.store_facts import shown
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.support import until
 
+pytestmark = pytest.mark.adapter("postgresql")
+
 
 @pytest.fixture(scope="module")
 def name() -> Iterator[str]:
