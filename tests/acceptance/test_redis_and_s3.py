@@ -97,7 +97,7 @@ def test_jobs_do_not_notice_an_outage(process: Process, redis: ThrowawayRedis, w
     text = log_of(process, within)[1]
     assert text.index("within") < text.index("the outage")
     assert "before" in log_of(process, before)[1]
-    after, seconds = done(process, {"lines": ["after"]})
+    _, seconds = done(process, {"lines": ["after"]})
     assert seconds < 2
     assert weed.secret_key not in process.output
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from types import TracebackType
 from typing import Self
 
 
 class Proxy:
     """Stands before a server on the loopback.
+
+    Args:
+        port: the server's.
+        tls: speak TLS with clients, as the server does not.
 
     Attributes:
         port: where it listens.
@@ -17,8 +22,9 @@ class Proxy:
         silent: requests do not pass either; connections stay.
     """
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = port
+        self._tls = tls
         self._writers: set[asyncio.StreamWriter] = set()
         self._pumps: set[asyncio.Task[None]] = set()
         self.connections = 0
@@ -26,7 +32,7 @@ class Proxy:
         self.silent = False
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = self._server.sockets[0].getsockname()[1]
         return self
 

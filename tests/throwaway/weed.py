@@ -38,9 +38,14 @@ class ThrowawayWeed(ThrowawayServer):
         self._ports = dict(zip(PORTS, free_ports(len(PORTS), below=65_536 - GRPC), strict=True))
 
     @property
-    def endpoint(self) -> str:
+    def port(self) -> int:
         """Where S3 is spoken."""
-        return f"http://127.0.0.1:{self._ports['s3.port']}"
+        return self._ports["s3.port"]
+
+    @property
+    def endpoint(self) -> str:
+        """The URL of that."""
+        return f"http://127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
