@@ -23,9 +23,16 @@ The scheme of a URL chooses the adapter; what stands after `?` are its options.
 
 | URL | for | options |
 |---|---|---|
+| `postgresql://user:password@host:5432/database` | store | `sslmode` (disable, prefer, require, verify-ca, verify-full), `sslrootcert`, `sslcert`, `sslkey`; `schema` (where the tables are); `pool_size` (most connections of a process, 10); `pgbouncer=true` (behind a transaction pooler) |
 | `sqlite:///{data}/taskflow.db` | store | |
+| `amqp://user:password@host:5672/vhost`, `amqps://…` | broker | `heartbeat`, `timeout`, `name`, `auth`; `cafile`, `capath`, `cadata`, `certfile`, `keyfile`, `no_verify_ssl` |
+| `redis://user:password@host:6379/0`, `rediss://…` | cache, events, limiter | `ssl_ca_certs`, `ssl_certfile`, `ssl_keyfile` |
 | `memory://` | broker, cache, events, limiter | |
+| `s3://bucket/prefix` | artifacts | `endpoint` (`http://host:9000` for MinIO and others; none: Amazon), `region`, `public_endpoint` (what signed links name), `virtual_hosted`, `ca` |
+| `gs://bucket/prefix`, `az://container/prefix` | artifacts | |
 | `file://{data}/objects` | artifacts | |
+
+The keys of an object store are `artifacts.access_key` and `artifacts.secret_key`, or what its SDKs find in the environment.
 """
 
 

@@ -15,6 +15,7 @@ from tests.acceptance.conftest import Process
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+SERVERS = "export TASKFLOW_STORE_URL"
 BIN = str(Path(sys.executable).parent)
 
 
@@ -56,6 +57,8 @@ def test_the_commands_in_their_order(tmp_path: Path) -> None:
         ran = 0
         job_id = ""
         for block in commands[1:]:
+            if SERVERS in block:
+                continue
             command = "\n".join(line for line in block.splitlines() if "taskflow dev" not in line)
             output = shell(command, tmp_path, process.port, ID=job_id)
             if "curl -s -X POST" in block:
@@ -68,6 +71,18 @@ def test_the_commands_in_their_order(tmp_path: Path) -> None:
         assert process.job(mine["id"], wait=10)["state"] == "succeeded"
     finally:
         process.close()
+
+
+def test_the_settings_for_real_servers_are_accepted(tmp_path: Path) -> None:
+    """As they are written; the acceptance suite runs the product on them."""
+    [block] = [text for text in blocks("sh") if SERVERS in text]
+    exports, verbs = block.split("make migrate")
+    assert "taskflow run" in verbs
+    key = tmp_path / "s3"
+    key.write_text("secret\n")
+    (tmp_path / "mytasks.py").write_text(blocks("python")[0])
+    command = exports.replace("/run/secrets/s3", str(key)) + f"\n{BIN}/taskflow config check"
+    shell(command, tmp_path, 8000)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("**/*.md"))], ids=lambda p: p.name)
