@@ -81,7 +81,7 @@ def test_the_settings_for_real_servers_are_accepted(tmp_path: Path) -> None:
     key = tmp_path / "s3"
     key.write_text("secret\n")
     (tmp_path / "mytasks.py").write_text(blocks("python")[0])
-    command = exports.replace("/run/secrets/s3", str(key)) + f"\n{BIN}/taskflow config check"
+    command = exports.replace("/run/secrets/s3", str(key)) + "\n.venv/bin/taskflow config check"
     shell(command, tmp_path, 8000)
 
 

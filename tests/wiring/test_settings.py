@@ -88,7 +88,7 @@ def test_every_problem_is_told_at_once_with_the_nearest_right_name(tmp_path: Pat
         ({"api.host": "::"}, "no api.keys are set"),
         ({"api.host": "example.org"}, "no api.keys are set"),
         ({"store.url": "mysql://x"}, "no plug-in serves 'mysql' as store; installed: postgresql:, sqlite:"),
-        ({"broker.url": "amqp://u:hunter2@h"}, "no plug-in serves 'amqp' as broker; installed: memory:"),
+        ({"broker.url": "mqtt://u:hunter2@h"}, "no plug-in serves 'mqtt' as broker; installed: amqp:, amqps:, memory:"),
         ({"broker.url": "memory"}, "no plug-in serves a URL without a scheme as broker"),
         ({"store.url": "sqlite:///"}, "store.url: 'sqlite:///' is no SQLite URL"),
         ({"artifacts.url": "file://u:hunter2@host/x"}, "artifacts.url: 'file://***@host/x' is no directory's URL"),
