@@ -23,7 +23,8 @@ from tests.support import until_sync
 class Node:
     """One process of a cluster."""
 
-    def __init__(self, command: list[str], environment: dict[str, str], directory: Path) -> None:
+    def __init__(self, roles: str, command: list[str], environment: dict[str, str], directory: Path) -> None:
+        self.roles = roles
         self._command, self._environment, self._directory = command, environment, directory
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -71,7 +72,8 @@ class Cluster:
         self.directory = directory
         self.namespace = f"t{token_hex(5)}"
         self.database = servers.url_of("postgresql")
-        self.broker, self.redis = servers.url_of("rabbitmq"), servers.url_of("redis")
+        self.broker = environment.get("TASKFLOW_BROKER_URL") or servers.url_of("rabbitmq")
+        self.redis = servers.url_of("redis")
         self.s3 = servers.s3()
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
@@ -128,7 +130,7 @@ class Cluster:
         command = [sys.executable, "-m", "taskflow", "run", "--roles", roles]
         if "api" in roles:
             command += ["--port", str(self.port)]
-        node = Node(command, {**self.environment, **environment}, directory).start()
+        node = Node(roles, command, {**self.environment, **environment}, directory).start()
         self.nodes.append(node)
         return node
 
