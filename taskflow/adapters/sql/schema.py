@@ -40,13 +40,12 @@ def engine(url: str) -> sa.Engine:
     return made
 
 
-def connected(url: str, work: Callable[[sa.Connection], T], *, alone: bool = True) -> T:
-    """Do work on a connection for migrations.
+def connected(url: str, work: Callable[[sa.Connection], T]) -> T:
+    """Do work on a connection for migrations, while no other process migrates.
 
     Args:
         url: the store's.
         work: what to do; it commits by itself.
-        alone: whether no other process may migrate at the same time.
 
     Raises:
         StoreUnavailable: the database does not answer, or somebody else migrates it without end.
@@ -54,7 +53,7 @@ def connected(url: str, work: Callable[[sa.Connection], T], *, alone: bool = Tru
     if url.startswith(POSTGRES):
         from taskflow.adapters.sql.postgres.schema import connected as on_postgres  # noqa: PLC0415 - only when chosen
 
-        return on_postgres(url, work, alone=alone)
+        return on_postgres(url, work)
     with engine(url).connect() as connection:
         return work(connection)
 
@@ -71,7 +70,11 @@ def downgrade(url: str, revision: str) -> None:
 
 def current(url: str) -> str | None:
     """The installed revision, `None` where there is none."""
-    return connected(url, lambda it: MigrationContext.configure(it).get_current_revision(), alone=False)
+    if url.startswith(POSTGRES):
+        from taskflow.adapters.sql.postgres.revision import installed  # noqa: PLC0415 - only when chosen
+
+        return installed(url)
+    return connected(url, lambda it: MigrationContext.configure(it).get_current_revision())
 
 
 def head() -> str:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from types import TracebackType
 from typing import Any, Self
 
+from taskflow.adapters.sql.postgres import revision
 from taskflow.adapters.sql.postgres.claims import ClaimsPart
 from taskflow.adapters.sql.postgres.database import Database
 from taskflow.adapters.sql.postgres.files import FilesPart
 from taskflow.adapters.sql.postgres.partitions import Partitions
-from taskflow.adapters.sql.postgres.revision import REVISION
 from taskflow.adapters.sql.postgres.submit import JobsPart
 from taskflow.adapters.sql.postgres.upkeep import UpkeepPart
 from taskflow.adapters.sql.postgres.url import Target, parse
@@ -65,8 +65,7 @@ class PostgresStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart
 
     async def revision(self) -> str | None:
         """The schema revision that is installed."""
-        installed = await self._db.fetch(REVISION)
-        return str(installed[0]["version_num"]) if installed else None
+        return await revision.read(self._db)
 
 
 __all__ = ["PostgresStore"]

@@ -62,7 +62,7 @@ async def connect(target: Target, name: str, **settings: str) -> Raw:
 
 
 def _arguments(target: Target, name: str, **settings: str) -> dict[str, Any]:
-    arguments: dict[str, Any] = {"dsn": target.dsn, "command_timeout": CALL_SECONDS}
+    arguments: dict[str, Any] = {"dsn": target.dsn}
     tls = target.tls()
     if tls is not None:
         arguments["ssl"] = tls

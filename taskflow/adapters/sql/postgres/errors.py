@@ -44,8 +44,9 @@ def translated(error: Exception, *, sent: bool) -> TaskFlowError:
     if isinstance(error, TaskFlowError):
         return error
     state = sqlstate(error)
-    # A value that the driver cannot encode never reaches the server: its interface's errors about those are ValueErrors.
-    if state[:2] in REFUSED or isinstance(error, ValueError | OverflowError):
+    # A value that the driver cannot encode is a ValueError, as is a certificate that it does not trust.
+    unencodable = sent and isinstance(error, ValueError | OverflowError) and not isinstance(error, OSError)
+    if state[:2] in REFUSED or unencodable:
         return DataRejected(str(error))
     said = state and not state.startswith("08") and state not in CUT_OFF
     kind = Lost if sent and not said else StoreUnavailable

@@ -5,33 +5,35 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-import asyncpg
+from taskflow.adapters.sql.postgres.database import Database
+from taskflow.adapters.sql.postgres.url import Target, parse
 
-from taskflow.adapters.sql.postgres.database import connect
-from taskflow.adapters.sql.postgres.errors import translated
-from taskflow.adapters.sql.postgres.url import parse
-
+NAME: Final = "taskflow-start"
+# A plain SELECT from a table that is not there is an error, which a pooler's transaction would not survive.
+THERE: Final = "SELECT to_regclass('alembic_version') IS NOT NULL AS there"
 REVISION: Final = "SELECT version_num FROM alembic_version"
 
 
+async def read(database: Database) -> str | None:
+    """The installed revision, `None` where there is none."""
+    [answer] = await database.fetch(THERE)
+    rows = await database.fetch(REVISION) if answer["there"] else []
+    return str(rows[0]["version_num"]) if rows else None
+
+
 def installed(url: str) -> str | None:
-    """The installed revision, `None` where there is none.
+    """The installed revision, `None` where there is none; for callers that are on no loop.
 
     Raises:
         StoreUnavailable: the database does not answer.
     """
-    return asyncio.run(_installed(url))
+    return asyncio.run(_installed(parse(url)))
 
 
-async def _installed(url: str) -> str | None:
+async def _installed(target: Target) -> str | None:
+    database = Database(target, NAME, 1)
     try:
-        connection = await connect(parse(url), "taskflow-start")
-        try:
-            found = await connection.fetchval(REVISION)
-        finally:
-            await connection.close(timeout=1)
-    except asyncpg.UndefinedTableError:
-        return None
-    except (ValueError, OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise translated(error, sent=False) from error
-    return None if found is None else str(found)
+        await database.open()
+        return await read(database)
+    finally:
+        await database.close()

@@ -14,8 +14,7 @@ import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from taskflow.adapters.sql.postgres.database import connect
-from taskflow.adapters.sql.postgres.errors import translated
+from taskflow.adapters.sql.postgres.database import CALL_SECONDS, connect
 from taskflow.adapters.sql.postgres.url import Target, parse
 from taskflow.core.errors import StoreUnavailable
 
@@ -28,25 +27,25 @@ UNHURRIED: Final = {"statement_timeout": "0", "idle_in_transaction_session_timeo
 TRY_LOCK: Final = "SELECT pg_try_advisory_lock(1952543602, hashtext($1))"
 
 
-def connected(url: str, work: Callable[[sa.Connection], T], *, alone: bool) -> T:
+def connected(url: str, work: Callable[[sa.Connection], T]) -> T:
     """Do work on a connection for migrations; see `taskflow.adapters.sql.schema.connected`."""
     target = parse(url)
-    if target.pgbouncer and alone:
+    if target.pgbouncer:
         raise StoreUnavailable("a transaction pooler cannot keep a lock: migrate by the URL of the database itself")
     # A thread of its own: whoever calls may be on a loop.
     with ThreadPoolExecutor(1, NAME) as thread:
-        return thread.submit(asyncio.run, _connected(target, work, alone=alone)).result()
+        return thread.submit(asyncio.run, _connected(target, work)).result()
 
 
-async def _connected(target: Target, work: Callable[[sa.Connection], T], *, alone: bool) -> T:
+async def _connected(target: Target, work: Callable[[sa.Connection], T]) -> T:
     engine = create_async_engine(
         "postgresql+asyncpg://", async_creator=lambda: connect(target, NAME, **UNHURRIED), poolclass=sa.NullPool
     )
     try:
-        async with _alone(target) if alone else _together(), engine.connect() as connection:
+        async with _alone(target), engine.connect() as connection:
             return await connection.run_sync(work)
     except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise translated(error, sent=False) from error
+        raise StoreUnavailable(f"the schema could not be changed: {str(error) or type(error).__name__}") from error
     except sa.exc.DBAPIError as error:
         # The driver's own words, without the page of SQL around them.
         raise StoreUnavailable(f"the schema could not be changed: {error.orig}") from error
@@ -63,22 +62,17 @@ async def _alone(target: Target) -> AsyncIterator[None]:
     """
     connection = await connect(target, NAME, **UNHURRIED)
     try:
-        if target.schema:
-            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{target.schema}"')
-        schema = await connection.fetchval("SELECT current_schema()")
+        schema = target.schema or await connection.fetchval("SELECT current_schema()")
         if schema is None:
             raise StoreUnavailable("the search path names no schema that is there: create one, or say ?schema=")
         end = time.monotonic() + PATIENCE_SECONDS
-        while not await connection.fetchval(TRY_LOCK, schema):
+        while not await connection.fetchval(TRY_LOCK, schema, timeout=CALL_SECONDS):
             if time.monotonic() > end:
                 raise StoreUnavailable(f"somebody else has been migrating for {PATIENCE_SECONDS:g} s; look at them")
             await asyncio.sleep(random.uniform(*POLL_SECONDS))
+        if target.schema:
+            await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
         yield
     finally:
         # The lock ends with its session.
         await connection.close(timeout=1)
-
-
-@asynccontextmanager
-async def _together() -> AsyncIterator[None]:
-    yield

@@ -122,8 +122,8 @@ class WorkersPart:
     async def heart(self) -> AsyncIterator[Workers]:
         """A connection of its own, on the loop that beats: nothing else can be in its way."""
         heart = Heart(Database(self._db.target, f"{self._db.name}-heart", 1))
-        await heart._db.open()  # noqa: SLF001 - its own kind
         try:
+            await heart._db.open()  # noqa: SLF001 - its own kind
             yield heart
         finally:
             await heart._db.close()  # noqa: SLF001 - its own kind
