@@ -74,6 +74,15 @@ class ThrowawayRabbit:
             subprocess.run, command, env=self._environment(), check=True, capture_output=True, timeout=60
         )
 
+    async def settle(self) -> None:
+        """Make it write down what it knows of new queues: a node killed before leaves them without a leader for good."""
+        await self.control("eval", "[dets:sync(T) || T <- dets:all()].")
+
+    async def hush(self, queue: str, silent: bool = True) -> None:
+        """Stop the process behind a quorum queue, or let it go on: the node answers, the queue does not."""
+        what = "suspend" if silent else "resume"
+        await self.control("eval", f'sys:{what}(list_to_atom("%2F_{queue}")).')
+
     async def remove(self) -> None:
         """Stop it and delete its directory."""
         await self.stop()

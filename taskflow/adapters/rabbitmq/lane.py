@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -24,6 +25,8 @@ LINGER: Final = 15.0
 """Seconds that a lane which was dropped keeps its channel for acks of what is buffered: a ticket is held for 10."""
 IDLE: Final = 5.0
 """Seconds without a delivery after which nothing is known about a lane's traffic any more."""
+TOLD: Final = 3
+"""Failures in a row after which a queue is said to be ill."""
 RESIZE: Final = 0.25
 """Seconds between two openings of a window."""
 
@@ -150,7 +153,14 @@ class LaneConsumer:
             except BrokerUnavailable as error:
                 failures = 1 if time.monotonic() - started > IDLE else failures + 1
                 wait = pause(failures)
-                log.debug("%s: %s", self._topology.queue(self.key), error)
+                # The link tells its own outages; this is about one queue.
+                told = failures == TOLD and self._link.connection is not None
+                log.log(
+                    logging.WARNING if told else logging.DEBUG,
+                    "%s cannot be consumed, its jobs are drawn from the table: %s",
+                    self._topology.queue(self.key),
+                    error,
+                )
             except Exception as error:
                 failures += 1
                 wait = pause(failures)

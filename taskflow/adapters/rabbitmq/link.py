@@ -18,6 +18,7 @@ from taskflow.core.errors import BrokerUnavailable
 CONNECT: Final = 5.0
 """Seconds, greetings included."""
 CLOSE: Final = 2.0
+EXAMINE: Final = 2.0
 STABLE: Final = 5.0
 """Seconds that a connection must last for the next pause to be short again."""
 
@@ -32,6 +33,7 @@ class Link:
         self._doubted = asyncio.Event()
         self._connection: AbstractConnection | None = None
         self._task: asyncio.Task[None] | None = None
+        self._examining: asyncio.Task[bool] | None = None
         self._told = False
         self.error = "not connected yet"
 
@@ -69,10 +71,24 @@ class Link:
         except TimeoutError:
             raise BrokerUnavailable(f"RabbitMQ cannot be reached: {self.error}") from None
 
-    def doubt(self, connection: AbstractConnection) -> None:
-        """A call was not answered: give this connection up and open another."""
-        if connection is self._connection:
-            self._doubted.set()
+    async def examine(self, connection: AbstractConnection) -> bool:
+        """Whether a connection answers at all, after a call on it was not answered; one that does not is given up.
+
+        A call may also hang on a queue that has no leader, and then the connection is needed by all the others.
+        """
+        try:
+            channel = await call(connection.channel(publisher_confirms=False, timeout=EXAMINE), EXAMINE)
+            await call(channel.close(), CLOSE)
+        except BrokerLost:
+            if connection is self._connection:
+                self._doubted.set()
+            return False
+        return True
+
+    def suspect(self, connection: AbstractConnection) -> None:
+        """Examine a connection in the background."""
+        if self._examining is None or self._examining.done():
+            self._examining = asyncio.create_task(self.examine(connection))
 
     async def _run(self) -> None:
         failures = 0
@@ -124,7 +140,7 @@ def _reason(ending: asyncio.Future[None]) -> str:
 async def channel_of(
     link: Link, connection: AbstractConnection, *, confirms: bool = False
 ) -> AsyncIterator[AbstractChannel]:
-    """A channel, closed at the end. A call inside that is not answered makes the link doubtful."""
+    """A channel, closed at the end. A call inside that is not answered makes the link suspect."""
     try:
         channel = await call(connection.channel(publisher_confirms=confirms, timeout=RPC))
         try:
@@ -134,5 +150,5 @@ async def channel_of(
                 with contextlib.suppress(BrokerLost):
                     await call(channel.close(), CLOSE)
     except BrokerSilent:
-        link.doubt(connection)
+        link.suspect(connection)
         raise

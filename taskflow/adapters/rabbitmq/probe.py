@@ -42,7 +42,7 @@ class Probe:
             try:
                 found = await call(channel.queue_declare(name, passive=True, timeout=ANSWER), ANSWER)
             except BrokerSilent:
-                self._link.doubt(connection)
+                self._link.suspect(connection)
                 raise
             except BrokerLost as error:
                 if isinstance(error.__cause__, ChannelNotFoundEntity):
@@ -61,7 +61,7 @@ class Probe:
             try:
                 await call(channel.basic_qos(prefetch_count=0, timeout=ANSWER), ANSWER)
             except BrokerSilent:
-                self._link.doubt(connection)
+                self._link.suspect(connection)
                 raise
 
     async def _open(self) -> tuple[AbstractConnection, AbstractChannel]:

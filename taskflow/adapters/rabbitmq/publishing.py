@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from enum import Enum, auto
 from itertools import groupby
@@ -19,6 +20,7 @@ from taskflow.adapters.rabbitmq.calls import (
     BrokerSilent,
     ForeignQueue,
     call,
+    log,
     pause,
     ready,
     result_of,
@@ -37,6 +39,8 @@ IN_FLIGHT: Final = 200
 
 
 ATTEMPTS: Final = 6
+MUTED: Final = 15.0
+"""Seconds that a queue which confirms nothing is left out, so that it does not hold up the others."""
 
 
 class Fate(Enum):
@@ -65,6 +69,8 @@ class Publishing:
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._known: set[LaneKey] = set()
+        self._muted: dict[LaneKey, float] = {}
+        self._examining: asyncio.Task[None] | None = None
 
     async def publish(self, tickets: Sequence[Ticket], share: int) -> None:
         """Publish within the deadline; errors are the port's."""
@@ -94,7 +100,7 @@ class Publishing:
         sending: list[tuple[Message, asyncio.Task[Fate]]] = []
         try:
             for message in messages:
-                if self._topology.is_foreign(self._topology.queue(message.lane)):
+                if self._skipped(message.lane):
                     continue
                 async with asyncio.timeout_at(end):
                     await self._slots.acquire()
@@ -109,11 +115,8 @@ class Publishing:
             # Cancelling a publish leaves its channel alone, unlike any other call.
             for _, task in sending:
                 task.cancel()
-        try:
-            return [(message, result_of(task, DEADLINE)) for message, task in sending]
-        except BrokerSilent:
-            self._doubt()
-            raise
+        self._note_silence(sending)
+        return [(message, result_of(task, DEADLINE)) for message, task in sending]
 
     def _sent(self, task: asyncio.Future[Fate]) -> None:
         self._slots.release()
@@ -142,7 +145,7 @@ class Publishing:
         left = end - asyncio.get_running_loop().time()
         connection = await self._link.within(max(0.0, left))
         self._check(connection)
-        if self._channel_of(connection) is None or lanes - self._known:
+        if self._channel_of(connection) is None or not lanes <= self._known:
             try:
                 async with asyncio.timeout_at(end), self._preparing:
                     await self._prepare(connection, lanes)
@@ -161,10 +164,10 @@ class Publishing:
             try:
                 self._channel = await call(connection.channel(publisher_confirms=True, timeout=RPC))
             except BrokerSilent:
-                self._link.doubt(connection)
+                self._link.suspect(connection)
                 raise
         for lane in sorted(lanes - self._known):
-            if self._topology.is_foreign(self._topology.queue(lane)):
+            if self._skipped(lane):
                 continue
             # A refused declare closes its channel, so it has one of its own.
             try:
@@ -183,10 +186,33 @@ class Publishing:
         if not ready(connection):
             raise BrokerUnavailable("RabbitMQ takes no messages now: its memory or disk alarm is on")
 
-    def _doubt(self) -> None:
+    def _note_silence(self, sending: Sequence[tuple[Message, asyncio.Task[Fate]]]) -> None:
+        """Find out, in the background, whether the link is silent or only some queues are."""
+        silent = {
+            message.lane
+            for message, task in sending
+            if not task.cancelled() and isinstance(task.exception(), TimeoutError)
+        }
         connection = self._connection
-        if connection is not None and ready(connection):
-            self._link.doubt(connection)
+        if silent and connection is not None and ready(connection):
+            self._examining = asyncio.create_task(self._examine(connection, silent))
+
+    async def _examine(self, connection: AbstractConnection, silent: set[LaneKey]) -> None:
+        if await self._link.examine(connection):
+            for lane in silent:
+                log.warning(
+                    "%s confirms nothing (it may have no leader): its jobs are drawn from the table for %g s",
+                    self._topology.queue(lane),
+                    MUTED,
+                )
+                self._muted[lane] = time.monotonic() + MUTED
+
+    def _skipped(self, lane: LaneKey) -> bool:
+        """Whether tickets of a lane are dropped now, because they would only hold up the others."""
+        if time.monotonic() < self._muted.get(lane, 0.0):
+            return True
+        self._muted.pop(lane, None)
+        return self._topology.is_foreign(self._topology.queue(lane))
 
     def ping(self) -> None:
         """Raise where the broker has blocked publishing (`BrokerUnavailable`)."""
