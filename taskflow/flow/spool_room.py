@@ -67,9 +67,11 @@ class Room:
         total = 0
         for directory in self._others():
             try:
-                total += sum(entry.stat().st_size for entry in os.scandir(directory))
+                with os.scandir(directory) as entries:
+                    for entry in entries:
+                        total += entry.stat().st_size
             except OSError:
-                continue
+                continue  # shipped, or adopted, just now
         return total
 
     def close(self) -> None:
