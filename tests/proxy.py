@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from types import TracebackType
 from typing import Self
 
 
 class Proxy:
-    """Forwards to `host:port` from a port of its own.
+    """Forwards to `host:port` from a port of its own, which speaks TLS where it is given a context.
 
     `cut` drops every connection, `refuse` turns new ones away, `freeze` keeps them open and passes nothing on (what was
     read meanwhile is passed on by `thaw`), `swallow` reads and throws away what the client says.
     """
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None = None) -> None:
         self._target = host, port
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._open = asyncio.Event()
         self._open.set()
@@ -28,7 +30,7 @@ class Proxy:
         self.accepted = 0
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port = self._server.sockets[0].getsockname()[1]
         return self
 

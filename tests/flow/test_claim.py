@@ -1,0 +1,56 @@
+"""Tickets become runs, or are forgotten in time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from taskflow.core.ids import new_id
+from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
+from taskflow.flow.claim import Claimer, Slots
+from taskflow.flow.intake import HOLD, Intake
+
+
+class Message:
+    """A delivery that counts its acks."""
+
+    def __init__(self, *tickets: Ticket) -> None:
+        self.tickets: Sequence[Ticket] = tickets
+        self.acks = 0
+
+    async def ack(self) -> None:
+        self.acks += 1
+
+
+class Nothing:
+    """Claims that find every row taken."""
+
+    async def claim(self, worker: str, ids: Sequence[str], tasks: Sequence[str]) -> list[Claim]:
+        return []
+
+
+def ticket(kind: RunsIn) -> Ticket:
+    return Ticket(new_id(), LaneKey("default", Lane.NORMAL), kind, datetime.now(UTC))
+
+
+async def test_a_busy_kind_does_not_keep_the_tickets_of_a_full_one() -> None:
+    """They are forgotten after their time, also where claims of the other never pause; a shared message is acked then."""
+    now = 0.0
+    intake = Intake(lambda: None, clock=lambda: now)
+    slots = Slots(lambda kind: 10 if kind is RunsIn.ASYNC else 0)
+    claimer = Claimer(
+        Nothing(),  # type: ignore[arg-type]
+        intake,
+        slots,
+        worker=lambda: "w",
+        tasks=lambda _: ("t",),
+        start=lambda _: None,
+    )
+    shared = Message(ticket(RunsIn.THREAD), ticket(RunsIn.ASYNC), ticket(RunsIn.THREAD))
+    intake.land(shared)
+    assert await claimer.once() == 0
+    assert shared.acks == 0
+    now = HOLD + 1
+    intake.land(Message(ticket(RunsIn.ASYNC)))
+    assert await claimer.once() == 0
+    assert shared.acks == 1

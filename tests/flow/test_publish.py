@@ -1,0 +1,104 @@
+"""Tickets on their way out, and how many share a message."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import pytest
+
+from taskflow.core.errors import BrokerUnavailable, StoreUnavailable
+from taskflow.core.job import Ticket
+from taskflow.flow.crowd import Crowd
+from taskflow.flow.publish import Publisher, share_of
+from taskflow.ports.store import WorkerInfo
+from taskflow.testing.broker import lane_key, tickets_of
+from taskflow.testing.facts import until
+
+
+class Sink:
+    """A broker that notes what it is given, and fails when told to."""
+
+    def __init__(self) -> None:
+        self.batches: list[tuple[int, int]] = []
+        self.error: Exception | None = None
+
+    async def publish(self, tickets: Sequence[Ticket], *, share: int = 1) -> None:
+        if self.error is not None:
+            raise self.error
+        self.batches.append((len(tickets), share))
+
+
+class Staff:
+    """Workers as a store lists them."""
+
+    def __init__(self, *states: str) -> None:
+        self.states: Sequence[str] | None = states
+
+    async def workers(self) -> list[WorkerInfo]:
+        if self.states is None:
+            raise StoreUnavailable("it is down")
+        return [
+            WorkerInfo(id=str(number), host="h", pid=1, queues=(), tasks=(), slots={}, state=state)
+            for number, state in enumerate(self.states)
+        ]
+
+
+@pytest.mark.parametrize(
+    ("batch", "workers", "share"),
+    [
+        (1, 1, 1),
+        (2, 1, 1),
+        (3, 1, 2),
+        (128, 1, 64),
+        (1_000, 1, 64),
+        (1_000, 10, 50),
+        (5, 10, 1),
+        (1_000, 0, 1),
+        (0, 3, 1),
+    ],
+)
+def test_each_live_worker_gets_two_messages_of_a_batch(batch: int, workers: int, share: int) -> None:
+    """At most 64 tickets in one; nothing is shared where the number of workers is unknown."""
+    assert share_of(batch, workers) == share
+
+
+async def test_a_batch_is_published_with_the_share_of_the_moment() -> None:
+    """As told by whoever counts workers."""
+    sink, alive = Sink(), 0
+    publisher = Publisher(sink, lambda: alive)  # type: ignore[arg-type]
+    running = asyncio.create_task(publisher.run())
+    publisher.offer(tickets_of(lane_key(), 100))
+    await until(lambda: sink.batches == [(100, 1)])
+    alive = 5
+    publisher.offer(tickets_of(lane_key(), 100))
+    await until(lambda: sink.batches[1:] == [(100, 10)])
+    running.cancel()
+
+
+async def test_what_cannot_be_sent_is_forgotten() -> None:
+    """And counted; the next batch goes out once the broker is back."""
+    sink = Sink()
+    publisher = Publisher(sink)  # type: ignore[arg-type]
+    running = asyncio.create_task(publisher.run())
+    sink.error = BrokerUnavailable("it is down")
+    publisher.offer(tickets_of(lane_key(), 3))
+    await until(lambda: publisher.forgotten == 3 and not publisher.connected)
+    sink.error = None
+    publisher.offer(tickets_of(lane_key(), 2))
+    await until(lambda: sink.batches == [(2, 1)])
+    assert publisher.connected
+    running.cancel()
+
+
+async def test_the_crowd_is_who_is_alive() -> None:
+    """Unknown at first, and unknown again while the store cannot say."""
+    staff = Staff("alive", "dead", "alive", "stopped")
+    crowd = Crowd(staff)  # type: ignore[arg-type]
+    assert crowd.count() == 0
+    assert await crowd.once() > 0
+    assert crowd.count() == 2
+    staff.states = None
+    with pytest.raises(StoreUnavailable):
+        await crowd.once()
+    assert crowd.count() == 0
