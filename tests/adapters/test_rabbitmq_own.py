@@ -16,7 +16,11 @@ from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
 from tests.throwaway_rabbitmq import ThrowawayRabbit, missing
 
-pytestmark = [pytest.mark.skipif(bool(missing()), reason=missing() or "there is one"), pytest.mark.slow]
+pytestmark = [
+    pytest.mark.skipif(bool(missing()), reason=missing() or "there is one"),
+    pytest.mark.slow,
+    pytest.mark.adapter("rabbitmq"),
+]
 RECOVERY = 10.0
 """Seconds from a broker that answers again to jobs that flow again."""
 
