@@ -244,21 +244,22 @@ def test_innocent_jobs_outlive_any_number_of_kills(tmp_path: Path) -> None:
         begun = time.monotonic()
         ended = [process.job(job_id, wait=30) for job_id in jobs]
         assert {job["state"] for job in ended} == {"succeeded"}
-        assert max(job["crashes"] for job in ended) > 2
+        assert max(job["crashes"] for job in ended) >= 2
         assert time.monotonic() - begun < 25
     finally:
         process.close()
 
 
 def children(parent: int) -> list[int]:
-    """Processes whose parent this is."""
+    """Processes whose parent this is and that run jobs."""
     found = []
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
+            runs_jobs = b"child_main" in stat.with_name("cmdline").read_bytes()
         except OSError:
             continue
-        if int(fields[1]) == parent and fields[0] != "Z":
+        if int(fields[1]) == parent and fields[0] != "Z" and runs_jobs:
             found.append(int(stat.parent.name))
     return found
 

@@ -31,6 +31,8 @@ ROOT = Path(__file__).parents[2]
 DAY = 86_400
 MONTH = 30 * DAY
 
+pytestmark = pytest.mark.adapter("postgresql")
+
 
 @pytest.fixture
 def empty() -> Iterator[str]:
@@ -150,8 +152,6 @@ def test_one_database_is_chosen_without_the_others_driver() -> None:
 import sys
 from taskflow.adapters.sql import {chosen}
 from taskflow.wiring import database
-
-pytestmark = pytest.mark.adapter("postgresql")
 assert not {{"{spared}", "alembic", "sqlalchemy.ext.asyncio"}} & set(sys.modules), sorted(sys.modules)"""
         subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
