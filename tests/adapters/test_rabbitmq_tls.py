@@ -18,7 +18,10 @@ from taskflow.testing.facts import until
 from tests.proxy import Proxy
 from tests.rabbit import House
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate")
+pytestmark = [
+    pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
+    pytest.mark.adapter("rabbitmq"),
+]
 
 
 @pytest.fixture(scope="module")

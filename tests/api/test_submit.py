@@ -283,13 +283,13 @@ async def test_a_store_that_is_away_is_503_with_the_id(house: House, monkeypatch
     """Retry-After, and the id under which the job may turn up."""
 
     async def away(_: Any) -> Inserted:
-        raise StoreUnavailable("disk full on host db7")
+        raise StoreUnavailable("disk full on host postgres-7")
 
     monkeypatch.setattr(house.deps.submitter, "submit", away)
     answer = await house.http.post("/jobs", json={"task": "t.any"})
     assert answer.status_code == 503
     assert answer.headers["retry-after"] == "1"
-    assert "db7" not in answer.text
+    assert "postgres-7" not in answer.text
     assert len(answer.json()["detail"].split("job ")[1].split()[0]) == 36
 
 
