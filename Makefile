@@ -97,8 +97,8 @@ lock: setup  ## Pin the newest versions that fit pyproject.toml
 fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
 
-bench: setup  ## Measure the embedded mode beside a raw SQLite loop
-	$(BIN)/python -m bench.embedded
+bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
+	$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove what was made here; the data of `make dev` stays
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks

@@ -16,6 +16,8 @@ WAITING: Final = 10_000
 BATCH: Final = 1_000
 DEADLINE: Final = 6.0
 """Seconds. The adapter's own deadline is 5 and says more; this one holds where an adapter has none."""
+CROWD: Final = 8
+"""Workers that messages are sized for while none is known to live: some will come, and must find more than one."""
 SHARED: Final = 64
 """Most tickets in a message: beyond it a message saves little, and one worker gets too much at once."""
 
@@ -25,9 +27,9 @@ def share_of(batch: int, workers: int) -> int:
 
     Args:
         batch: tickets that are published together.
-        workers: live workers; 0 where nobody knows, and then nothing is shared.
+        workers: live workers; 0 where none are known.
     """
-    return min(SHARED, max(1, -(-batch // (2 * workers)))) if workers > 0 else 1
+    return min(SHARED, max(1, -(-batch // (2 * (workers or CROWD)))))
 
 
 class Publisher:

@@ -199,9 +199,7 @@ class Consumer:
         self._started.pop((claim.id, claim.epoch), None)
         self.settler.settle(claim, ending)
         self.claimer.bell.ring()
-        if claim.isolated:
-            # Suspects come by draw only, one at a time: the next one must not wait out an idle drawer's pause.
-            self.drawer.bell.ring()
+        self.drawer.freed()
 
     def _landed(self) -> None:
         if self._backlog_since is None and any(self._slots.free(kind) for kind in RunsIn):
@@ -257,7 +255,7 @@ class Consumer:
             async for topic, body in events:
                 if topic == "queues":
                     self._queues.ring()
-                    self.drawer.bell.ring()
+                    self.drawer.look()
                     continue
                 job_id, _, epoch = body.decode().partition(" ")
                 if epoch.isdecimal() and (job_id, int(epoch)) in self._started:

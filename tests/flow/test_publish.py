@@ -54,12 +54,13 @@ class Staff:
         (1_000, 1, 64),
         (1_000, 10, 50),
         (5, 10, 1),
-        (1_000, 0, 1),
+        (1_000, 0, 63),
+        (16, 0, 1),
         (0, 3, 1),
     ],
 )
 def test_each_live_worker_gets_two_messages_of_a_batch(batch: int, workers: int, share: int) -> None:
-    """At most 64 tickets in one; nothing is shared where the number of workers is unknown."""
+    """At most 64 tickets in one; where no worker is known, as if there were a few."""
     assert share_of(batch, workers) == share
 
 
@@ -69,7 +70,7 @@ async def test_a_batch_is_published_with_the_share_of_the_moment() -> None:
     publisher = Publisher(sink, lambda: alive)  # type: ignore[arg-type]
     running = asyncio.create_task(publisher.run())
     publisher.offer(tickets_of(lane_key(), 100))
-    await until(lambda: sink.batches == [(100, 1)])
+    await until(lambda: sink.batches == [(100, 7)])
     alive = 5
     publisher.offer(tickets_of(lane_key(), 100))
     await until(lambda: sink.batches[1:] == [(100, 10)])

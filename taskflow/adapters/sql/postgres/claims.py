@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 MAY_RUN: Final = "state = 'queued' AND task = ANY($3::text[]) AND (expires_at IS NULL OR expires_at > clock.now)"
 PAUSED: Final = "(SELECT name FROM queues WHERE paused)"
 ALIVE: Final = "EXISTS (SELECT 1 FROM workers WHERE id = $2 AND state = 'alive')"
+# Rows are locked and examined before, one by one by their ids: a condition here would let the planner, whose statistics
+# know nothing of a burst, begin with all rows that meet it.
 START: Final = f"""
 UPDATE jobs SET state = 'running', reason = NULL, worker_id = $2, epoch = epoch + 1, attempt = attempt + 1,
     started_at = clock.now, deadline_at = clock.now + make_interval(secs => timeout + {DEADLINE_SLACK_SECONDS}),
     progress = NULL
-FROM asked, clock
-WHERE jobs.id = asked.id AND {MAY_RUN}"""
+FROM asked, clock WHERE jobs.id = asked.id"""
 CLAIM: Final = f"""
 WITH {CLOCK},
-asked AS MATERIALIZED (SELECT id FROM jobs WHERE id = ANY($4::text[]) ORDER BY id FOR UPDATE)
-{START} AND crashes < {CRASHES_BEFORE_ISOLATION} AND queue NOT IN {PAUSED} AND {ALIVE}
+asked AS MATERIALIZED (
+    SELECT found.id FROM unnest($4::text[]) AS wanted (id) CROSS JOIN clock CROSS JOIN LATERAL (
+        SELECT id, state, task, queue, expires_at, crashes FROM jobs WHERE jobs.id = wanted.id OFFSET 0 FOR UPDATE) AS found
+    WHERE {MAY_RUN} AND crashes < {CRASHES_BEFORE_ISOLATION} AND queue NOT IN {PAUSED} AND {ALIVE})
+{START}
 RETURNING {CLAIMED}"""
 
 
@@ -65,12 +69,13 @@ asked AS (
         $10::float8[], $11::text[], $12::text[])
     AS asked (id, epoch, worker, outcome, state, charged, result, error, delay, reason, progress)),
 mine AS MATERIALIZED (
-    SELECT jobs.id, jobs.attempt AS number, jobs.cancel_requested_at IS NOT NULL
+    SELECT found.id, found.attempt AS number, found.cancel_requested_at IS NOT NULL
         AND asked.state IN {move.LIVE_AGAIN} AS wished, asked.outcome, asked.state, asked.charged, asked.result,
         asked.error, asked.delay, asked.reason, asked.progress
-    FROM asked JOIN jobs ON jobs.id = asked.id
-    WHERE jobs.epoch = asked.epoch AND jobs.worker_id = asked.worker AND jobs.state = 'running'
-    ORDER BY jobs.id FOR UPDATE OF jobs),
+    FROM asked CROSS JOIN LATERAL (
+        SELECT id, epoch, worker_id, state, attempt, cancel_requested_at FROM jobs WHERE jobs.id = asked.id OFFSET 0 FOR UPDATE)
+        AS found
+    WHERE found.epoch = asked.epoch AND found.worker_id = asked.worker AND found.state = 'running'),
 verdict AS MATERIALIZED (
     SELECT id, now, number, outcome, result, error AS attempt_error, progress AS last_word,
         CASE WHEN wished THEN 'cancelled' ELSE state END AS new_state,
@@ -99,7 +104,7 @@ class ClaimsPart:
     ) -> list[Claim]:
         """queued -> running for rows by id."""
         wanted = list(dict.fromkeys(job_ids))
-        rows = {row["id"]: row for row in await self._db.fetch(CLAIM, now, worker, list(tasks), wanted)}
+        rows = {row["id"]: row for row in await self._db.fetch(CLAIM, now, worker, list(tasks), sorted(wanted))}
         return [claim_of(rows[job_id]) for job_id in wanted if job_id in rows]
 
     async def draw(
@@ -141,7 +146,7 @@ async def _settle(connection: Connection, settlements: Sequence[Settlement], now
     for one in settlements:
         asked.setdefault((one.id, one.epoch, one.worker), one)
     # The tokens of a zombie and of the row's holder may stand side by side, but a row joins only its holder's.
-    rows = await connection.fetch(SETTLE, now, *_columns(list(asked.values())))
+    rows = await connection.fetch(SETTLE, now, *_columns([asked[token] for token in sorted(asked)]))
     written = {(row["id"], row["epoch"], row["worker"]): row for row in rows}
     missing = [one for token, one in asked.items() if token not in written]
     repeated = [one for one in settlements if one is not asked[one.id, one.epoch, one.worker]]

@@ -53,10 +53,10 @@ WHERE id = $3 AND tenant = $4 AND state = 'failed'
 RETURNING {TICKET}"""
 PROGRESS: Final = """
 WITH asked AS MATERIALIZED (
-    SELECT jobs.id, asked.progress FROM unnest($1::text[], $2::int[], $3::text[], $4::text[])
-        AS asked (id, epoch, worker, progress) JOIN jobs ON jobs.id = asked.id
-    WHERE jobs.epoch = asked.epoch AND worker_id = asked.worker AND state = 'running'
-    ORDER BY jobs.id FOR UPDATE OF jobs)
+    SELECT found.id, wanted.progress
+    FROM unnest($1::text[], $2::int[], $3::text[], $4::text[]) AS wanted (id, epoch, worker, progress)
+    CROSS JOIN LATERAL (SELECT id, epoch, worker_id, state FROM jobs WHERE jobs.id = wanted.id OFFSET 0 FOR UPDATE) AS found
+    WHERE found.epoch = wanted.epoch AND found.worker_id = wanted.worker AND found.state = 'running')
 UPDATE jobs SET progress = asked.progress FROM asked WHERE jobs.id = asked.id"""
 PURGE: Final = """
 WITH asked AS MATERIALIZED (
@@ -120,7 +120,7 @@ class JobsPart:
     async def set_progress(self, progress: Sequence[tuple[str, int, str, str]]) -> None:
         """Write how far runs are; of several words of one run the last one counts."""
         last = {(job_id, epoch, worker): text for job_id, epoch, worker, text in progress}
-        rows = [(*token, text) for token, text in last.items()]
+        rows = [(*token, text) for token, text in sorted(last.items())]
         if rows:
             await self._db.fetch(PROGRESS, *(list(column) for column in zip(*rows, strict=True)))
 
