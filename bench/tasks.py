@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from taskflow import task
-
-QUEUE = "default"
 
 
 @task("bench.noop")
-async def noop(**_: Any) -> dict[str, bool]:
+async def noop(user_id: int, email: str, subject: str, body: str) -> dict[str, bool]:
     """Return at once."""
     return {"ok": True}

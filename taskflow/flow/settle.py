@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.core.job import Claim, ErrorInfo, State
@@ -53,8 +54,11 @@ class Settler:
         self._due = due
         self._batches: Batcher[Settlement, Settled] = Batcher(self._write, weigh=_weight, waiting=1_000_000)
         self._outage = Outage("store (settle)")
+        self._pause = 0.0
         self._unknown = 0
-        self._open: dict[tuple[str, int], asyncio.Task[None]] = {}
+        self._open: set[tuple[str, int]] = set()
+        self._all_written = asyncio.Event()
+        self._background: set[asyncio.Task[None]] = set()
         self.zombies = 0
 
     @property
@@ -71,51 +75,76 @@ class Settler:
         last_word = self._last_word(claim.id, claim.epoch, claim.worker)
         if last_word is not None:
             settlement = replace(settlement, progress=last_word)
-        key = (claim.id, claim.epoch)
-        task = asyncio.get_running_loop().create_task(self._settle(settlement))
-        self._open[key] = task
-        task.add_done_callback(lambda _: self._open.pop(key, None))
+        self._open.add((claim.id, claim.epoch))
+        self._put(settlement)
 
     async def drain(self) -> None:
-        """Wait until everything so far is written."""
+        """Wait until everything so far is written, and told."""
         while self._open:
-            await asyncio.wait(list(self._open.values()))
+            self._all_written.clear()
+            await self._all_written.wait()
+        while self._background:
+            await asyncio.wait(list(self._background))
 
-    async def _settle(self, settlement: Settlement) -> None:
-        while True:
-            try:
-                settled = await self._batches.put(settlement)
-            except DataRejected as refused:
-                settlement = _without_value(settlement, refused)
-            except StoreUnavailable as error:
-                await asyncio.sleep(self._outage.lost(error))
-            except Exception as error:
-                log.exception("a settlement failed for an unknown reason")
-                self._unknown += 1
-                if self._unknown >= UNKNOWN_FAILURES:
-                    self._fatal(f"settling failed {self._unknown} times in a row: {error!r}")
-                await asyncio.sleep(self._outage.lost(error))
-            else:
-                self._unknown = 0
-                self._outage.back()
-                if settlement.delay is not None:
-                    self._due(settlement.delay)
-                if settled.state is None:
-                    self.zombies += 1
-                    log.warning(
-                        "job %s epoch %d: the run was no longer ours; its end was dropped",
-                        settled.job_id,
-                        settled.epoch,
-                    )
-                return
+    def _put(self, settlement: Settlement) -> None:
+        # A task for each would cost as much as all the rest of it.
+        self._batches.put(settlement).add_done_callback(partial(self._answered, settlement))
+
+    def _answered(self, settlement: Settlement, answer: asyncio.Future[Settled]) -> None:
+        if answer.cancelled():
+            return
+        error = answer.exception()
+        if error is not None:
+            self._spawn(self._again(settlement, error))
+            return
+        if settlement.delay is not None:
+            self._due(settlement.delay)
+        if answer.result().state is None:
+            self.zombies += 1
+            log.warning(
+                "job %s epoch %d: the run was no longer ours; its end was dropped", settlement.id, settlement.epoch
+            )
+        self._open.discard((settlement.id, settlement.epoch))
+        if not self._open:
+            self._all_written.set()
+
+    async def _again(self, settlement: Settlement, error: BaseException) -> None:
+        if isinstance(error, DataRejected):
+            settlement = _without_value(settlement, error)
+        else:
+            await asyncio.sleep(self._pause)
+        self._put(settlement)
 
     async def _write(self, settlements: Sequence[Settlement]) -> Sequence[Settled]:
-        settled = await self._claims.settle(settlements)
+        try:
+            settled = await self._claims.settle(settlements)
+        except DataRejected:
+            raise
+        except Exception as error:
+            self._failed(error)
+            raise
+        self._unknown = 0
+        self._outage.back()
         self._publisher.offer([row.ticket for row in settled if row.ticket])
-        for row in settled:
-            if row.state is not None:
-                await self._events.publish(f"job:{row.job_id}", row.state.encode())
+        news = [(f"job:{row.job_id}", row.state.encode()) for row in settled if row.state is not None]
+        # Beside the next write: who waits for news is not who waits for the store.
+        self._spawn(self._events.publish_all(news))
         return settled
+
+    def _failed(self, error: Exception) -> None:
+        """A whole batch, once, however many wait for it."""
+        self._pause = self._outage.lost(error)
+        if isinstance(error, StoreUnavailable):
+            return
+        log.error("a batch of settlements failed for an unknown reason", exc_info=error)
+        self._unknown += 1
+        if self._unknown >= UNKNOWN_FAILURES:
+            self._fatal(f"settling failed {self._unknown} times in a row: {error!r}")
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
 
 def _weight(settlement: Settlement) -> int:

@@ -100,5 +100,4 @@ class Retainer:
 
 async def tell(events: Events, changed: Sequence[tuple[str, State]]) -> None:
     """Publish what changed to whoever waits for it."""
-    for job_id, state in changed:
-        await events.publish(f"job:{job_id}", state.encode())
+    await events.publish_all([(f"job:{job_id}", state.encode()) for job_id, state in changed])

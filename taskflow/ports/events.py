@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
@@ -16,6 +16,10 @@ class Events(Protocol):
 
     async def publish(self, topic: str, body: bytes) -> None:
         """Tell subscribers. Never raises for an outage."""
+        ...
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Tell subscribers of many (topic, body) pairs, in their order, at the price of one. Never raises for an outage."""
         ...
 
     def subscribe(self, *topics: str) -> AbstractAsyncContextManager[AsyncIterator[tuple[str, bytes]]]:

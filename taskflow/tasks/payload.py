@@ -86,7 +86,7 @@ class Signature:
             positional=positional,
         )
 
-    def bind(self, payload: str, context: Context) -> tuple[list[Any], dict[str, Any]]:
+    def bind(self, payload: str, context: Callable[[], Context]) -> tuple[list[Any], dict[str, Any]]:
         """Positional and keyword arguments for a payload that fits the schema.
 
         Raises:
@@ -109,9 +109,12 @@ class Signature:
                 # Read again by our own parser: pydantic's turns huge numbers of untyped members into floats.
                 exact = jsontext.loads(payload)
                 extra = {name: exact[name] for name in read.model_extra}
-        positional = [context if name == self.context else arguments.pop(name) for name in self.positional]
-        if self.context and self.context not in self.positional:
-            arguments[self.context] = context
+        if self.context is None:
+            return [arguments.pop(name) for name in self.positional], extra | arguments
+        given_context = context()
+        positional = [given_context if name == self.context else arguments.pop(name) for name in self.positional]
+        if self.context not in self.positional:
+            arguments[self.context] = given_context
         return positional, extra | arguments
 
 

@@ -41,6 +41,16 @@ class EventsSuite:
                 await events.publish(topic, body)
             assert await following(messages, 3) == [(topic, b"1"), (topic, b""), (topic, b"\0\xff")]
 
+    async def test_many_at_once_are_heard_in_their_order(self, events: Events, topic: str) -> None:
+        """By whoever listens to some of them; none is no message."""
+        async with events.subscribe(topic) as messages:
+            await events.publish_all([])
+            sent = [(topic if n % 2 else f"{topic}:b", b"%d\0\xff" % n) for n in range(1_200)]
+            await events.publish_all(sent[:1_000])
+            await events.publish_all(sent[1_000:])
+            mine = [(name, body) for name, body in sent if name == topic]
+            assert await following(messages, len(mine)) == mine
+
     async def test_it_hears_its_topics_only(self, events: Events, topic: str) -> None:
         """One or several."""
         async with events.subscribe(topic, f"{topic}:b") as messages:

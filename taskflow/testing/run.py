@@ -97,7 +97,7 @@ def run(
     )  # fmt: skip
     effects = _Effects(done, cancelled)
     context = Context(job, attempt=attempt, epoch=attempt, worker="test", effects=effects, resources=resources)
-    args, kwargs = task.signature.bind(text, context)
+    args, kwargs = task.signature.bind(text, lambda: context)
     try:
         ending = ending_of_value(_call(task.function, args, kwargs))
     except (Exception, SystemExit, asyncio.CancelledError) as error:

@@ -83,6 +83,9 @@ class Followers:
     async def publish(self, topic: str, body: bytes) -> None:
         self.told.append((topic, body))
 
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        self.told += messages
+
     @asynccontextmanager
     async def subscribe(self, *topics: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
         async def nothing() -> AsyncIterator[tuple[str, bytes]]:

@@ -129,12 +129,12 @@ def test_a_text_in_a_format_is_refused_just_where_the_handler_could_not_read_it(
     signature = Signature.of(takes)
     for text in good:
         assert wrong(takes, {"value": text}) == []
-        _, arguments = signature.bind(jsontext.dumps({"value": text}), None)  # type: ignore[arg-type]
+        _, arguments = signature.bind(jsontext.dumps({"value": text}), lambda: None)  # type: ignore[arg-type, return-value]
         assert not isinstance(arguments["value"], str)
     for text in bad:
         assert wrong(takes, {"value": text}) == ["/payload/value"]
         with pytest.raises(Invalid, match="/payload/value"):
-            signature.bind(jsontext.dumps({"value": text}), None)  # type: ignore[arg-type]
+            signature.bind(jsontext.dumps({"value": text}), lambda: None)  # type: ignore[arg-type, return-value]
 
 
 def test_bounds_hold_beyond_64_bits() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
@@ -34,6 +34,11 @@ class MemoryEvents:
         """Tell who listens now."""
         for subscriber in self._topics.get(topic, ()):
             subscriber.tell(topic, body)
+
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Tell who listens now of each."""
+        for topic, body in messages:
+            await self.publish(topic, body)
 
     @asynccontextmanager
     async def subscribe(self, *topics: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:

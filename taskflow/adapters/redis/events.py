@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from types import TracebackType
 from typing import Any, Final, Self
+
+from redis.asyncio import Redis
 
 from taskflow.adapters.redis.listener import Listener
 from taskflow.adapters.shared.mailbox import Mailbox
 from taskflow.adapters.shared.redis_link import RedisLink
 from taskflow.core.errors import TaskFlowError
 
+AT_ONCE: Final = 500
+# A pipeline would cost the client as much for each message as a call of its own.
+PUBLISH_ALL: Final = "for i = 1, #ARGV, 2 do redis.call('PUBLISH', ARGV[i], ARGV[i + 1]) end"
 ENTERING: Final = 0.5
 """Seconds that a new subscriber waits for Redis to confirm; it listens in either case."""
 
@@ -57,6 +63,14 @@ class RedisEvents:
         """Tell whoever listens now, on any host."""
         await self._link.call(lambda redis: redis.publish(self._prefix + topic, body))
 
+    async def publish_all(self, messages: Sequence[tuple[str, bytes]]) -> None:
+        """Tell whoever listens now of each, in one command for many."""
+        for start in range(0, len(messages), AT_ONCE):
+            parts: list[str | bytes] = []
+            for topic, body in messages[start : start + AT_ONCE]:
+                parts += (self._prefix + topic, body)
+            await self._link.call(partial(_publish_all, parts))
+
     @asynccontextmanager
     async def subscribe(self, *topics: str) -> AsyncIterator[AsyncIterator[tuple[str, bytes]]]:
         """Listen from here on; over outages too, with a gap where they were."""
@@ -94,3 +108,7 @@ class RedisEvents:
         topic = channel.removeprefix(self._prefix)
         for mailbox in self._topics.get(topic, ()):
             mailbox.tell(topic, body)
+
+
+async def _publish_all(parts: Sequence[str | bytes], redis: Redis) -> None:
+    await redis.eval(PUBLISH_ALL, 0, *parts)

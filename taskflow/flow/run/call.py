@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 from taskflow.core.errors import Invalid
@@ -13,8 +14,8 @@ from taskflow.tasks.declare import Task
 from taskflow.tasks.ending import ending_of_error, ending_of_value
 
 
-async def call_async(task: Task[..., Any], payload: str, context: Context) -> Ending:
-    """Run an `async def` handler on this loop. Cancellation that nobody asked for is a failure like any other."""
+async def call_async(task: Task[..., Any], payload: str, context: Callable[[], Context]) -> Ending:
+    """Run an `async def` handler on this loop; its context is made if it wants one. Cancellation that nobody asked for is a failure like any other."""
     try:
         args, kwargs = task.signature.bind(payload, context)
         return ending_of_value(await task.function(*args, **kwargs))
@@ -29,8 +30,8 @@ async def call_async(task: Task[..., Any], payload: str, context: Context) -> En
         return ending_of_error(task, error)
 
 
-def call_sync(task: Task[..., Any], payload: str, context: Context) -> Ending:
-    """Run a `def` handler on this thread."""
+def call_sync(task: Task[..., Any], payload: str, context: Callable[[], Context]) -> Ending:
+    """Run a `def` handler on this thread; its context is made if it wants one."""
     try:
         args, kwargs = task.signature.bind(payload, context)
         return ending_of_value(task.function(*args, **kwargs))

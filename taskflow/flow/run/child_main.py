@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, BinaryIO, Final
 
 import uvloop
@@ -159,7 +160,7 @@ async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> N
             effects = ChildEffects(parent, claim)
             capture.current.set(effects.emit_log)
             _limit_memory(task.memory)
-            context = context_of(claim, effects, resources)
+            context = partial(context_of, claim, effects, resources)
             if inspect.iscoroutinefunction(task.function):
                 ending = await call_async(task, claim.payload, context)
             else:

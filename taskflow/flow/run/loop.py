@@ -129,7 +129,7 @@ class HandlerLoop:
             return
         capture.current.set(run.emit_log)
         try:
-            ending = await call_async(run.task, run.claim.payload, run.context(self.resources))
+            ending = await call_async(run.task, run.claim.payload, lambda: run.context(self.resources))
         except asyncio.CancelledError:
             ending = stopped(run.claim, run.reason or StopReason.SHUTDOWN)
         capture.flush_parts()

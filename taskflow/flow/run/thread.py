@@ -52,7 +52,7 @@ class Threads:
     def _run(self, run: Run) -> None:
         capture.current.set(run.emit_log)
         try:
-            ending = call_sync(run.task, run.claim.payload, run.context(self._resources()))
+            ending = call_sync(run.task, run.claim.payload, lambda: run.context(self._resources()))
             capture.flush_parts()
         except Exception as error:
             ending = ending_of_error(run.task, error)
