@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx2
-from starlette.applications import Starlette
+from starlette.types import ASGIApp
 
 from taskflow.adapters.memory import MemoryCache, MemoryEvents
 from taskflow.adapters.obstore import LocalArtifacts
@@ -64,7 +64,7 @@ class Lines:
 class House:
     """The app, a client, and what is behind it."""
 
-    app: Starlette
+    app: ASGIApp
     http: httpx2.AsyncClient
     store: SqliteStore
     deps: ApiDeps

@@ -5,11 +5,8 @@ from __future__ import annotations
 from functools import partial
 from typing import NoReturn
 
-from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.routing import Route
+from starlette.routing import Route, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from taskflow.roles.api.client import Gate, Keys, Proxies
 from taskflow.roles.api.deps import ApiDeps
@@ -17,12 +14,12 @@ from taskflow.roles.api.edge import Edge
 from taskflow.roles.api.openapi import describe
 from taskflow.roles.api.operation import operation_of
 from taskflow.roles.api.pages import PageRoutes
-from taskflow.roles.api.problems import of_status
+from taskflow.roles.api.problems import Problem
 from taskflow.roles.api.resource import Resource
 from taskflow.roles.api.routes import COUNTED_BY_HANDLER, LONG, WAITING, api_routes, page_routes
 
 
-def create_app(deps: ApiDeps) -> Starlette:
+def create_app(deps: ApiDeps) -> ASGIApp:
     """The HTTP API over its dependencies. It owns none of them: whoever made them opens and closes them."""
     settings = deps.settings
     gate = Gate(deps.limiter, settings.rate)
@@ -47,17 +44,11 @@ def create_app(deps: ApiDeps) -> Starlette:
         for path, handlers in described.items()
         if all((operation := operation_of(handler)) and operation.public for handler in handlers.values())
     )
-    app = Starlette(
-        routes=routes,
-        middleware=[Middleware(Edge, keys=keys, proxies=Proxies(settings.trusted_proxies), public=public)],
-        exception_handlers={HTTPException: _raise_problem},
-    )
-    # A redirect of a POST loses its body with many clients; a 404 says at once what is wrong.
-    app.router.redirect_slashes = False
-    return app
+    # The edge answers every error, so Starlette's own layers for that would only cost time. A redirect of a POST loses
+    # its body with many clients; a 404 says at once what is wrong.
+    router = Router(routes, redirect_slashes=False, default=_nothing_here)
+    return Edge(router, keys=keys, proxies=Proxies(settings.trusted_proxies), public=public)
 
 
-async def _raise_problem(request: Request, error: Exception) -> NoReturn:
-    assert isinstance(error, HTTPException)
-    detail = f"there is nothing at {request.url.path[:200]}" if error.status_code == 404 else error.detail
-    raise of_status(error.status_code, detail) from None
+async def _nothing_here(scope: Scope, _receive: Receive, _send: Send) -> NoReturn:
+    raise Problem(404, "not-found", f"there is nothing at {scope['path'][:200]}")

@@ -60,37 +60,37 @@ def job_document(job: Job) -> bytes:
 
 def new_job_document(job: NewJob, stored: Inserted) -> bytes:
     """A job that was just stored, without reading it again."""
-    return job_document(
-        Job(
-            id=stored.job_id,
-            tenant=job.tenant,
-            task=job.task,
-            queue=job.queue,
-            state=stored.state,
-            reason=None,
-            priority=job.priority,
-            payload=job.payload,
-            result=None,
-            error=None,
-            attempt=0,
-            max_attempts=job.max_attempts,
-            run=1,
-            epoch=0,
-            crashes=0,
-            interruptions=0,
-            run_at=stored.run_at,
-            expires_at=job.expires_at,
-            timeout=job.timeout,
-            tags=job.tags,
-            metadata=job.metadata,
-            idempotency_key=job.idempotency.key if job.idempotency else None,
-            progress=None,
-            worker=None,
-            cancel_requested_at=None,
-            created_at=stored.created_at,
-            started_at=None,
-            finished_at=None,
-        )
+    return orjson.dumps(
+        {
+            "id": stored.job_id,
+            "task": job.task,
+            "queue": job.queue,
+            "state": stored.state,
+            "reason": None,
+            "priority": job.priority,
+            "payload": _Fragment(job.payload),
+            "result": None,
+            "error": None,
+            "attempt": 0,
+            "max_attempts": job.max_attempts,
+            "run": 1,
+            "epoch": 0,
+            "crashes": 0,
+            "interruptions": 0,
+            "run_at": stamp(stored.run_at),
+            "expires_at": stamp(job.expires_at),
+            "timeout": job.timeout,
+            "tags": _Fragment(job.tags),
+            "metadata": _Fragment(job.metadata),
+            "idempotency_key": job.idempotency.key if job.idempotency else None,
+            "progress": None,
+            "worker": None,
+            "cancel_requested_at": None,
+            "created_at": stamp(stored.created_at),
+            "started_at": None,
+            "finished_at": None,
+            "attempts": (),
+        }
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any, Final
 
 import orjson
@@ -135,13 +134,6 @@ def problem_of(error: Exception) -> Problem | None:
         case TaskFlowError():
             return unavailable("a part of TaskFlow does not answer now; send the request again")
     return None
-
-
-def of_status(status: int, detail: str | None = None) -> Problem:
-    """The problem of a bare HTTP status."""
-    slugs = {404: "not-found", 405: "method-not-allowed", 413: "too-large", 415: "unsupported-media-type"}
-    slug = slugs.get(status, "internal" if status >= 500 else "bad-request")
-    return Problem(status, slug, detail or HTTPStatus(status).phrase)
 
 
 def _summary(errors: Sequence[FieldError]) -> str:
