@@ -23,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full bench clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -97,8 +97,11 @@ lock: setup  ## Pin the newest versions that fit pyproject.toml
 fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
 
-bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
-	$(BIN)/python -m bench $(ARGS)
+faults-full: setup  ## Take processes and servers away for as long as it says (about 10 minutes)
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_under_load.py
+
+bench: setup  ## Measure the embedded mode beside a raw SQLite loop
+	$(BIN)/python -m bench.embedded
 
 clean:  ## Remove what was made here; the data of `make dev` stays
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import socket
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Final
 
 import uvicorn
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.roles.stop import Stop
+from taskflow.wiring.connection import Connection
 
-STARTUP: float = 10.0
+UNWINDING: Final = 2.0
+"""Seconds that handlers get which were cancelled at the end of the graceful time."""
 
 
 class CannotBind(TaskFlowError):
@@ -23,6 +27,28 @@ class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # A listener that is closed resets whom the system has let in and nobody has accepted yet.
+        for server in self.servers:
+            waiting = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
+            server.close()
+            for listener in waiting:
+                await self._accept_the_rest(listener)
+        await super().shutdown(sockets)
+
+    async def _accept_the_rest(self, listener: socket.socket) -> None:
+        accepted = []
+        with listener, contextlib.suppress(OSError):
+            listener.setblocking(False)
+            while True:
+                accepted.append(listener.accept()[0])
+        for connection in accepted:
+            with contextlib.suppress(OSError):
+                await asyncio.get_running_loop().connect_accepted_socket(self._protocol, connection)
+
+    def _protocol(self) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state)
 
 
 class ApiServer:
@@ -46,6 +72,7 @@ class ApiServer:
                 timeout_keep_alive=15,
                 h11_max_incomplete_event_size=16 << 10,
                 backlog=2048,
+                http=Connection,
                 proxy_headers=False,
             )
         )
@@ -58,8 +85,8 @@ class ApiServer:
     def port(self) -> int:
         """The port that is bound (of use where 0 was asked for)."""
         for server in self._server.servers:
-            for socket in server.sockets:
-                return int(socket.getsockname()[1])
+            for listener in server.sockets:
+                return int(listener.getsockname()[1])
         return self._port
 
     async def run(self, stop: Stop, started: Callable[[], None]) -> None:
@@ -83,6 +110,9 @@ class ApiServer:
             # Cancelling serve() would leave the port accepting: it ends by its own flag, within its graceful limit.
             self._server.should_exit = True
             await asyncio.wait([serving], timeout=self._graceful + 2)
+            # uvicorn cancels what takes too long and waits no longer; what it uses must not be closed under it.
+            if handlers := self._server.server_state.tasks:
+                await asyncio.wait(handlers, timeout=UNWINDING)
         if serving.done():
             await serving
 

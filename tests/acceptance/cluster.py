@@ -123,13 +123,13 @@ class Cluster:
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    def node(self, roles: str, **environment: str) -> Node:
-        """Start a process with some roles."""
+    def node(self, roles: str, *, port: int | None = None, **environment: str) -> Node:
+        """Start a process with some roles; an API on a port of its own where one is given."""
         directory = self.directory / f"node{len(self.nodes)}"
         directory.mkdir()
         command = [sys.executable, "-m", "taskflow", "run", "--roles", roles]
         if "api" in roles:
-            command += ["--port", str(self.port)]
+            command += ["--port", str(port or self.port)]
         node = Node(roles, command, {**self.environment, **environment}, directory).start()
         self.nodes.append(node)
         return node

@@ -1,0 +1,104 @@
+"""An HTTP connection that ends without costing anybody a request: uvicorn's, but it takes its leave."""
+
+from __future__ import annotations
+
+import array
+import asyncio
+import fcntl
+import termios
+from typing import Any, Final
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+LINGER: Final = 0.5
+"""Seconds that an idle connection is kept at a stop, and that a closed one is still read from."""
+
+
+class Connection(HttpToolsProtocol):
+    """Once told to stop, the next answer says `Connection: close`, and an idle connection waits for that a moment.
+
+    uvicorn closes idle connections at once, which resets a request that is on its way, and closes busy ones without
+    reading them to their end, which makes the client's system throw the answer away.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._app, self.app = self.app, self._answer
+        self._leaving = False
+        self._head_is_coming = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(_GentleEnd(transport))
+
+    def data_received(self, data: bytes) -> None:
+        if not self.transport.is_closing():
+            super().data_received(data)
+
+    def on_message_begin(self) -> None:
+        self._head_is_coming = True
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._head_is_coming = False
+        super().on_headers_complete()
+
+    def shutdown(self) -> None:
+        """Answer what has begun to come in, and whatever comes within `LINGER`."""
+        self._leaving = True
+        self.timeout_keep_alive = LINGER  # type: ignore[assignment]
+        idle = self.cycle is None or self.cycle.response_complete
+        if idle and not self._head_is_coming:
+            self._unset_keepalive_if_required()
+            self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
+
+    def timeout_keep_alive_handler(self) -> None:
+        """A request that came in while this loop was busy is a request."""
+        if not self.transport.is_closing() and not _unread(self.transport):
+            self.transport.close()
+
+    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
+        async def last(message: Any) -> None:
+            # What was pipelined behind this request is answered too: the last of them says it.
+            if self._leaving and message["type"] == "http.response.start" and not self.pipeline:
+                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
+            await send(message)
+
+        await self._app(scope, receive, last)
+
+
+class _GentleEnd(asyncio.Transport):
+    """A transport that is closed after the other side has seen that it will be.
+
+    A socket that is closed while something unread lies in it resets its connection, and a reset overtakes the answer.
+    """
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        super().__init__()
+        self._transport = transport
+        self._closed = False
+        self.write = transport.write  # type: ignore[method-assign]
+        self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
+        self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
+        self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+
+    def is_closing(self) -> bool:
+        return self._closed or self._transport.is_closing()
+
+    def close(self) -> None:
+        if self.is_closing():
+            self._transport.close()
+            return
+        self._closed = True
+        if not self._transport.can_write_eof():
+            self._transport.close()
+            return
+        self._transport.write_eof()
+        self._transport.resume_reading()
+        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+
+
+def _unread(transport: asyncio.BaseTransport) -> int:
+    """Bytes that have arrived and were not read."""
+    size = array.array("i", [0])
+    fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.FIONREAD, size)
+    return size[0]

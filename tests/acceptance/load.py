@@ -1,0 +1,89 @@
+"""Clients that submit all the time, as those behind a load balancer do."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import threading
+from collections.abc import Sequence
+from typing import Any, Self
+
+from taskflow.core.job import State
+from tests.acceptance.cluster import Cluster
+
+PATIENCE = 30.0
+
+
+class Load:
+    """Each client keeps its connection, and makes a new one where an answer was the last or a port refuses.
+
+    Args:
+        ports: where the API may be; a client goes to the next one where nobody listens.
+        pause: seconds between two submits of a client.
+
+    Attributes:
+        accepted: ids of what was answered with 202.
+        failures: everything else that came back, and what did not come back at all.
+        refused: how often nobody listened, which costs a client nothing but another port.
+    """
+
+    def __init__(
+        self,
+        ports: Sequence[int],
+        task: str = "demo.echo",
+        payload: Any = None,
+        *,
+        clients: int = 8,
+        pause: float = 0.0,
+    ) -> None:
+        self._ports = ports
+        self._body = json.dumps({"task": task, "payload": payload or {}}).encode()
+        self._pause = pause
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._submit, args=(number,)) for number in range(clients)]
+        self.accepted: list[str] = []
+        self.failures: list[str] = []
+        self.refused = 0
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(PATIENCE)
+
+    def _submit(self, turn: int) -> None:
+        connection = self._connect(turn)
+        while not self._over.wait(self._pause):
+            try:
+                connection.connect() if connection.sock is None else None
+            except ConnectionRefusedError:
+                self.refused += 1
+                turn += 1
+                connection = self._connect(turn)
+                self._over.wait(0.01)
+                continue
+            try:
+                connection.request("POST", "/api/v1/jobs", self._body, {"content-type": "application/json"})
+                answer = connection.getresponse()
+                told = answer.read()
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+                continue
+            if answer.status == 202:
+                self.accepted.append(json.loads(told)["id"])
+            else:
+                self.failures.append(f"{answer.status}: {told.decode()}")
+        connection.close()
+
+    def _connect(self, turn: int) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self._ports[turn % len(self._ports)], timeout=PATIENCE)
+
+
+def finished_once(cluster: Cluster, load: Load) -> bool:
+    """Whether what was accepted, no more and no less, has succeeded."""
+    return cluster.count(f"state = '{State.SUCCEEDED}'") == len(load.accepted) == cluster.count("true")
