@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -11,6 +12,8 @@ from taskflow.flow.loops import Bell
 from taskflow.ports.store import Claims
 
 BATCH: Final = 500
+
+log = logging.getLogger("taskflow")
 
 
 class Slots:
@@ -23,11 +26,25 @@ class Slots:
     def __init__(self, free: Callable[[RunsIn], int]) -> None:
         self._free = free
         self._held: dict[RunsIn, int] = dict.fromkeys(RunsIn, 0)
+        self._promised: set[RunsIn] = set()
         self.open = True
 
     def free(self, kind: RunsIn) -> int:
         """Slots that a claim may use now."""
         return max(0, self._free(kind) - self._held[kind]) if self.open else 0
+
+    def for_tickets(self, kind: RunsIn) -> int:
+        """Slots that a claim by ticket may use now: the draw's own is not among them."""
+        return max(0, self.free(kind) - (kind in self._promised))
+
+    def promise(self, kind: RunsIn, *, wanted: bool) -> None:
+        """Keep the next free slot for the draw: tickets that come fast enough would never leave it one."""
+        (self._promised.add if wanted else self._promised.discard)(kind)
+
+    @property
+    def promised(self) -> bool:
+        """Whether the draw waits for a slot."""
+        return bool(self._promised)
 
     def hold(self, kind: RunsIn, count: int) -> None:
         """Keep slots for a claim in flight."""
@@ -45,6 +62,10 @@ class Claimer:
         worker: this worker's present id.
         tasks: names of the tasks of a kind that this worker has.
         start: begins a run.
+
+    Attributes:
+        claimed: rows claimed by ticket.
+        told: whether the log says that tickets come; reset where it says that none do.
     """
 
     def __init__(
@@ -65,6 +86,7 @@ class Claimer:
         self._start = start
         self.bell = Bell()
         self.claimed = 0
+        self.told = False
 
     async def once(self) -> float:
         """Claim what can be claimed now.
@@ -74,7 +96,7 @@ class Claimer:
         """
         again = False
         for kind in RunsIn:
-            count = min(BATCH, self._slots.free(kind), self._intake.waiting(kind))
+            count = min(BATCH, self._slots.for_tickets(kind), self._intake.waiting(kind))
             if count:
                 await self._claim(kind, count)
                 again = True
@@ -89,6 +111,9 @@ class Claimer:
             ids = list(dict.fromkeys(ticket.job_id for ticket, _ in held))
             claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
             self.claimed += len(claims)
+            if claims and not self.told:
+                log.info("tickets start jobs")
+                self.told = True
             for claim in claims:
                 self._start(claim)
         finally:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
+from math import inf
 from typing import Final
 
 from taskflow.core.job import LaneKey, RunsIn, Ticket
@@ -37,12 +38,16 @@ class Intake:
     Args:
         landed: called when something landed.
         clock: seconds, monotonic.
+
+    Attributes:
+        fronts: the newest `queued_at` among the tickets of each lane.
     """
 
     def __init__(self, landed: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
         self._landed = landed
         self._clock = clock
         self._buffers: dict[RunsIn, deque[tuple[float, Ticket, Parcel]]] = {kind: deque() for kind in RunsIn}
+        self._heard: dict[LaneKey, float] = {}
         self.fronts: dict[LaneKey, datetime] = {}
 
     def land(self, delivery: Delivery) -> None:
@@ -50,10 +55,22 @@ class Intake:
         parcel, at = Parcel(delivery), self._clock()
         for ticket in delivery.tickets:
             self._buffers[ticket.runs_in].append((at, ticket, parcel))
+            self._heard[ticket.lane] = at
             front = self.fronts.get(ticket.lane)
             if front is None or ticket.queued_at > front:
                 self.fronts[ticket.lane] = ticket.queued_at
         self._landed()
+
+    def fronts_of(self, lanes: Iterable[LaneKey]) -> dict[LaneKey, datetime]:
+        """Up to when the rows of each lane have had their tickets delivered, if they have any; empty before the first.
+
+        A lane that brought nothing for `HOLD` seconds may never bring anything, its queue being somebody else's: it is
+        measured by the newest ticket of all lanes.
+        """
+        if not self.fronts:
+            return {}
+        newest, quiet = max(self.fronts.values()), self._clock() - HOLD
+        return {lane: self.fronts[lane] if self._heard.get(lane, -inf) > quiet else newest for lane in lanes}
 
     def waiting(self, kind: RunsIn) -> int:
         """Tickets buffered for a kind of slot."""

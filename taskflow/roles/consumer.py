@@ -117,7 +117,7 @@ class Consumer:
             tasks=self._tasks.__getitem__,
             lanes=lambda: self._lanes,
             isolation_free=lambda: self._slots.open and self._runners.isolation_free,
-            linked=lambda: self._consumption is not None and self._consumption.live and publisher.connected,
+            linked=self._linked,
             start=self._start,
         )
         self._consumption: Consumption | None = None
@@ -199,7 +199,17 @@ class Consumer:
         self._started.pop((claim.id, claim.epoch), None)
         self.settler.settle(claim, ending)
         self.claimer.bell.ring()
-        self.drawer.freed()
+        if claim.isolated or self._slots.promised:
+            # Suspects come by draw only, one at a time: the next one must not wait out an idle drawer's pause. Nor must
+            # the slot wait that tickets leave to the draw.
+            self.drawer.bell.ring()
+
+    def _linked(self) -> bool:
+        linked = self._consumption is not None and self._consumption.live and self._publisher.connected
+        if not linked and self.claimer.told:
+            log.info("no tickets come: jobs are drawn from the table")
+            self.claimer.told = False
+        return linked
 
     def _landed(self) -> None:
         if self._backlog_since is None and any(self._slots.free(kind) for kind in RunsIn):
@@ -255,7 +265,7 @@ class Consumer:
             async for topic, body in events:
                 if topic == "queues":
                     self._queues.ring()
-                    self.drawer.look()
+                    self.drawer.bell.ring()
                     continue
                 job_id, _, epoch = body.decode().partition(" ")
                 if epoch.isdecimal() and (job_id, int(epoch)) in self._started:

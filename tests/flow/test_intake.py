@@ -60,3 +60,18 @@ def test_the_front_is_the_newest_ticket_of_a_lane() -> None:
     intake.land(Message(ticket("b", second=9)))
     intake.land(Message(ticket("a", second=3)))
     assert intake.fronts == {LANE: T0 + timedelta(seconds=9)}
+
+
+def test_a_lane_that_brings_nothing_is_measured_by_the_others() -> None:
+    """Its queue may be somebody else's: its rows must not wait for tickets that never come."""
+    now = 0.0
+    intake = Intake(lambda: None, clock=lambda: now)
+    silent = LaneKey("other", Lane.NORMAL)
+    assert intake.fronts_of([LANE, silent]) == {}
+    intake.land(Message(ticket("a", second=3)))
+    assert intake.fronts_of([LANE, silent]) == dict.fromkeys((LANE, silent), T0 + timedelta(seconds=3))
+    now = HOLD + 1
+    intake.land(Message(Ticket("b", silent, RunsIn.ASYNC, T0 + timedelta(seconds=14))))
+    assert intake.fronts_of([LANE, silent]) == dict.fromkeys((LANE, silent), T0 + timedelta(seconds=14))
+    intake.land(Message(ticket("c", second=7)))
+    assert intake.fronts_of([LANE])[LANE] == T0 + timedelta(seconds=7)
