@@ -98,7 +98,7 @@ fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
 
 faults-full: setup  ## Take processes and servers away for as long as it says (about 10 minutes)
-	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_under_load.py
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
 
 bench: setup  ## Measure the embedded mode beside a raw SQLite loop
 	$(BIN)/python -m bench.embedded

@@ -62,6 +62,7 @@ class Claimer:
         worker: this worker's present id.
         tasks: names of the tasks of a kind that this worker has.
         start: begins a run.
+        late: told that tickets were for nothing, and that no more wait: slots are free that were thought taken.
 
     Attributes:
         claimed: rows claimed by ticket.
@@ -77,6 +78,7 @@ class Claimer:
         worker: Callable[[], str],
         tasks: Callable[[RunsIn], Sequence[str]],
         start: Callable[[Claim], None],
+        late: Callable[[RunsIn], None] = lambda _: None,
     ) -> None:
         self._claims = claims
         self._intake = intake
@@ -84,6 +86,7 @@ class Claimer:
         self._worker = worker
         self._tasks = tasks
         self._start = start
+        self._late = late
         self.bell = Bell()
         self.claimed = 0
         self.told = False
@@ -116,6 +119,8 @@ class Claimer:
                 self.told = True
             for claim in claims:
                 self._start(claim)
+            if len(claims) < len(ids) and not self._intake.waiting(kind):
+                self._late(kind)
         finally:
             self._slots.release(kind, count)
             # Acked also where the claim failed: the row is still queued, and the draw finds it.

@@ -1,9 +1,10 @@
-"""How many workers are alive, as last seen: a guess that is good enough to size messages by."""
+"""How many workers are alive, and how large, as last seen: a guess that is good enough to size messages by."""
 
 from __future__ import annotations
 
 from typing import Final
 
+from taskflow.core.job import RunsIn
 from taskflow.ports.store import Workers
 
 PERIOD: Final = 10.0
@@ -15,10 +16,15 @@ class Crowd:
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
         self._alive = 0
+        self._slots: dict[RunsIn, int] = {}
 
     def count(self) -> int:
         """Live workers when they were last counted; 0 where that is not known."""
         return self._alive
+
+    def slots(self, kind: RunsIn) -> int:
+        """What the smallest of them could run at a time of a kind; 0 where that is not known."""
+        return self._slots.get(kind, 0)
 
     async def once(self) -> float:
         """Count.
@@ -27,7 +33,9 @@ class Crowd:
             Seconds until the next count.
         """
         try:
-            self._alive = sum(worker.state == "alive" for worker in await self._workers.workers())
+            alive = [worker for worker in await self._workers.workers() if worker.state == "alive"]
+            self._slots = {kind: min((w.slots.get(kind.value, 0) for w in alive), default=0) for kind in RunsIn}
+            self._alive = len(alive)
         except Exception:
             # An old count would pack messages for workers that may be gone.
             self._alive = 0

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from taskflow.core.errors import TaskFlowError
-from taskflow.core.job import Ticket
+from taskflow.core.job import RunsIn, Ticket
 from taskflow.flow.loops import Bell, Outage
 from taskflow.ports.broker import Broker
 
@@ -16,20 +16,21 @@ WAITING: Final = 10_000
 BATCH: Final = 1_000
 DEADLINE: Final = 6.0
 """Seconds. The adapter's own deadline is 5 and says more; this one holds where an adapter has none."""
-CROWD: Final = 8
-"""Workers that messages are sized for while none is known to live: some will come, and must find more than one."""
 SHARED: Final = 64
 """Most tickets in a message: beyond it a message saves little, and one worker gets too much at once."""
 
 
-def share_of(batch: int, workers: int) -> int:
+def share_of(batch: int, workers: int, slots: int = 0) -> int:
     """How many tickets of a batch may share a message, so that each live worker still gets two messages of it.
 
     Args:
         batch: tickets that are published together.
-        workers: live workers; 0 where none are known.
+        workers: live workers; 0 where nobody knows, and then nothing is shared.
+        slots: of the smallest worker, half of which a message may fill: what it cannot start, it keeps from others. 0
+            where nobody knows.
     """
-    return min(SHARED, max(1, -(-batch // (2 * (workers or CROWD)))))
+    most = min(SHARED, max(1, slots // 2)) if slots > 0 else SHARED
+    return min(most, max(1, -(-batch // (2 * workers)))) if workers > 0 else 1
 
 
 class Publisher:
@@ -37,11 +38,15 @@ class Publisher:
 
     Args:
         workers: live workers as last known, 0 where unknown; asked once a batch, so it must be cheap.
+        slots: of a kind that the smallest of them has, 0 where unknown.
     """
 
-    def __init__(self, broker: Broker, workers: Callable[[], int] = lambda: 0) -> None:
+    def __init__(
+        self, broker: Broker, workers: Callable[[], int] = lambda: 0, slots: Callable[[RunsIn], int] = lambda _: 0
+    ) -> None:
         self._broker = broker
         self._workers = workers
+        self._slots = slots
         self._waiting: deque[Ticket] = deque()
         self._bell = Bell()
         self._outage = Outage("broker (publish)")
@@ -69,9 +74,13 @@ class Publisher:
             tickets = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 async with asyncio.timeout(DEADLINE):
-                    await self._broker.publish(tickets, share=share_of(len(tickets), self._workers()))
+                    await self._broker.publish(tickets, share=self._share(tickets))
                 self._outage.back()
             except (TaskFlowError, TimeoutError) as error:
                 self.forgotten += len(tickets)
                 pause = self._outage.lost(error)
                 await asyncio.sleep(pause)
+
+    def _share(self, tickets: Sequence[Ticket]) -> int:
+        slots = min(self._slots(kind) for kind in {ticket.runs_in for ticket in tickets})
+        return share_of(len(tickets), self._workers(), slots)

@@ -84,6 +84,7 @@ class Consumer:
         self._started: dict[Run, float] = {}
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
+        self._full: set[RunsIn] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._backlog_since: float | None = None
         self._runners = runners(self._done)
@@ -108,6 +109,7 @@ class Consumer:
             worker=lambda: self.worker.id,
             tasks=self._tasks.__getitem__,
             start=self._start,
+            late=self._late,
         )
         self.drawer = Drawer(
             store,
@@ -118,6 +120,7 @@ class Consumer:
             lanes=lambda: self._lanes,
             isolation_free=lambda: self._slots.open and self._runners.isolation_free,
             linked=self._linked,
+            freed=self.claimer.bell.ring,
             start=self._start,
         )
         self._consumption: Consumption | None = None
@@ -194,6 +197,9 @@ class Consumer:
         self._started[claim.id, claim.epoch] = boot_seconds()
         self._backlog_since = None
         self._runners.start(claim)
+        kind = self._registry.get(claim.task).runs_in
+        if not self._runners.free(kind):
+            self._full.add(kind)
 
     def _done(self, claim: Claim, ending: Ending) -> None:
         self._started.pop((claim.id, claim.epoch), None)
@@ -203,6 +209,13 @@ class Consumer:
             # Suspects come by draw only, one at a time: the next one must not wait out an idle drawer's pause. Nor must
             # the slot wait that tickets leave to the draw.
             self.drawer.bell.ring()
+        kind = self._registry.get(claim.task).runs_in
+        if kind in self._full and self._intake.waiting(kind) < self._runners.free(kind):
+            self._full.discard(kind)
+            self.drawer.hurry(kind)
+
+    def _late(self, kind: RunsIn) -> None:
+        self.drawer.hurry(kind)
 
     def _linked(self) -> bool:
         linked = self._consumption is not None and self._consumption.live and self._publisher.connected

@@ -81,7 +81,7 @@ class Runtime:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
             crowd = Crowd(self._opened["store"])
-            self._publisher = Publisher(self._opened["broker"], crowd.count)
+            self._publisher = Publisher(self._opened["broker"], crowd.count, crowd.slots)
             for loop in (self._publisher.run(), keep("crowd", crowd.once)):
                 stack.callback(asyncio.create_task(loop).cancel)
             self._logs = await stack.enter_async_context(

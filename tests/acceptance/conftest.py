@@ -7,7 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -120,3 +120,18 @@ def process(tmp_path: Path) -> Iterator[Process]:
     running = Process(tmp_path, TASKFLOW_CONSUMER_LEASE="4").start()
     yield running
     running.close()
+
+
+@pytest.fixture
+def say(
+    record_property: Callable[[str, object], None], capfd: pytest.CaptureFixture[str]
+) -> Callable[[str, str], None]:
+    """Report a figure, also where the test passes."""
+
+    def tell(what: str, figure: str) -> None:
+        record_property(what, figure)
+        with capfd.disabled():
+            sys.stdout.write(f"\n  {what}: {figure}\n")
+            sys.stdout.flush()
+
+    return tell

@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from taskflow.core.job import State
 from tests.acceptance.cluster import Cluster
 
 PATIENCE = 30.0
+Say = Callable[[str, str], None]
+"""Reports a figure."""
 
 
 class Load:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Load, finished_once
+from tests.acceptance.load import Load, Say, finished_once
 from tests.support import until_sync
 from tests.throwaway import free_ports
 from tests.throwaway.server import listens
@@ -22,19 +22,6 @@ from tests.throwaway.server import listens
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 PAUSE = 0.0 if FULL else 0.02
-Say = Callable[[str, object], None]
-
-
-@pytest.fixture
-def say(record_property: Say, capsys: pytest.CaptureFixture[str]) -> Say:
-    """Report a figure."""
-
-    def tell(what: str, figure: object) -> None:
-        record_property(what, figure)
-        with capsys.disabled():
-            os.write(1, f"\n  {what}: {figure}\n".encode())
-
-    return tell
 
 
 @pytest.fixture

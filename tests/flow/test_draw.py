@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, cast
 
+import pytest
+
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.claim import Claimer, Slots
-from taskflow.flow.draw import BEHIND, UNLINKED, Drawer
+from taskflow.flow.draw import AGAIN, BEHIND, BUSY, IDLE, UNLINKED, Drawer
 from taskflow.flow.intake import Intake
 from taskflow.ports.broker import Delivery
 from taskflow.ports.store import Claims
@@ -31,7 +34,15 @@ class Table:
         return rows
 
 
-def drawer(table: Table, *, linked: bool = True, intake: Intake | None = None, slots: Slots | None = None) -> Drawer:
+def drawer(
+    table: Table,
+    *,
+    linked: bool = True,
+    intake: Intake | None = None,
+    slots: Slots | None = None,
+    freed: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Drawer:
     """A drawer of an idle worker, where it is told nothing else."""
     return Drawer(
         cast("Claims", table),
@@ -43,6 +54,8 @@ def drawer(table: Table, *, linked: bool = True, intake: Intake | None = None, s
         isolation_free=lambda: True,
         start=lambda _: None,
         linked=lambda: linked,
+        freed=freed,
+        clock=clock,
     )
 
 
@@ -82,7 +95,8 @@ async def test_a_worker_whose_slots_are_never_free_leaves_one_to_the_draw() -> N
     """Tickets that come fast enough would take each slot the moment that it is free."""
     table, intake, free = Table(), Intake(lambda: None), 0
     slots = Slots(lambda _: free)
-    busy = drawer(table, intake=intake, slots=slots)
+    freed: list[str] = []
+    busy = drawer(table, intake=intake, slots=slots, freed=lambda: freed.append("tickets wait"))
     claimer = Claimer(
         cast("Claims", table), intake, slots, worker=lambda: "w", tasks=lambda _: ["t"], start=lambda _: None
     )
@@ -94,4 +108,23 @@ async def test_a_worker_whose_slots_are_never_free_leaves_one_to_the_draw() -> N
     assert intake.waiting(RunsIn.ASYNC) == 1
     await busy.once()
     assert (len(table.asked), slots.promised) == (1, False)
-    assert slots.for_tickets(RunsIn.ASYNC) == 1
+    assert (slots.for_tickets(RunsIn.ASYNC), freed) == (1, ["tickets wait"])
+
+
+async def test_a_worker_that_was_full_draws_at_once_and_not_after_each_job() -> None:
+    """Others may hold what it could run; a round over everything comes as if nothing had happened."""
+    table, now = Table(), 100.0
+    idle = drawer(table, clock=lambda: now)
+    await idle.once()
+    idle.hurry(RunsIn.ASYNC)
+    assert await idle.once() == pytest.approx(AGAIN)
+    now += AGAIN
+    table.rows = [cast("Claim", object())]
+    assert (await idle.once(), idle.drawn) == (0, 1)
+    assert await idle.once() == 2 * IDLE
+    rounds = len(table.asked)
+    for _ in range(30):
+        now += 0.09
+        idle.hurry(RunsIn.ASYNC)
+        assert 0 <= await idle.once() <= BUSY
+    assert len(table.asked) - rounds <= 30 * 0.09 / AGAIN + 1

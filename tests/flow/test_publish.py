@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import pytest
 
 from taskflow.core.errors import BrokerUnavailable, StoreUnavailable
-from taskflow.core.job import Ticket
+from taskflow.core.job import RunsIn, Ticket
 from taskflow.flow.crowd import Crowd
 from taskflow.flow.publish import Publisher, share_of
 from taskflow.ports.store import WorkerInfo
@@ -39,7 +39,7 @@ class Staff:
         if self.states is None:
             raise StoreUnavailable("it is down")
         return [
-            WorkerInfo(id=str(number), host="h", pid=1, queues=(), tasks=(), slots={}, state=state)
+            WorkerInfo(id=str(number), host="h", pid=1, queues=(), tasks=(), slots={"async": 4 + number}, state=state)
             for number, state in enumerate(self.states)
         ]
 
@@ -62,6 +62,12 @@ class Staff:
 def test_each_live_worker_gets_two_messages_of_a_batch(batch: int, workers: int, share: int) -> None:
     """At most 64 tickets in one; where no worker is known, as if there were a few."""
     assert share_of(batch, workers) == share
+
+
+@pytest.mark.parametrize(("slots", "share"), [(0, 64), (1, 1), (4, 2), (100, 50), (1_000, 64)])
+def test_a_message_holds_no_more_than_half_of_what_the_smallest_worker_runs(slots: int, share: int) -> None:
+    """What a worker cannot start, it keeps from others."""
+    assert share_of(1_000, 1, slots) == share
 
 
 async def test_a_batch_is_published_with_the_share_of_the_moment() -> None:
@@ -98,7 +104,7 @@ async def test_the_crowd_is_who_is_alive() -> None:
     crowd = Crowd(staff)  # type: ignore[arg-type]
     assert crowd.count() == 0
     assert await crowd.once() > 0
-    assert crowd.count() == 2
+    assert (crowd.count(), crowd.slots(RunsIn.ASYNC), crowd.slots(RunsIn.THREAD)) == (2, 4, 0)
     staff.states = None
     with pytest.raises(StoreUnavailable):
         await crowd.once()

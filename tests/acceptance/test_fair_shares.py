@@ -1,0 +1,74 @@
+"""Workers share what there is: nobody hoards, and nobody idles while jobs wait."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.acceptance.cluster import Cluster
+from tests.acceptance.load import Say
+from tests.support import until_sync
+
+pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
+FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """An API and a scheduler; a worker has four slots."""
+    with Cluster(tmp_path, TASKFLOW_CONSUMER_SLOTS="4") as made:
+        made.node("api")
+        made.node("scheduler")
+        yield made
+
+
+def workers(cluster: Cluster, count: int) -> None:
+    """Start so many, and wait for them."""
+    for _ in range(count):
+        cluster.node("consumer")
+    cluster.ready(workers=count)
+
+
+def seconds(cluster: Cluster, what: str, rows: str) -> float:
+    """Of the database's clock; `{schema}` stands for the schema."""
+    [row] = cluster.sql(f"SELECT extract(epoch FROM {what}) AS seconds FROM {rows}".format(schema=cluster.namespace))
+    return float(row["seconds"])
+
+
+def test_a_worker_that_comes_late_finds_work(cluster: Cluster, say: Say) -> None:
+    """What waits is taken from the table; no other worker sits on its tickets."""
+    jobs, length, late = 12, 30 if FULL else 12, 5 if FULL else 1
+    workers(cluster, 2)
+    cluster.submit("demo.sleep", {"seconds": length}, count=jobs)
+    until_sync(lambda: cluster.count("state = 'running'", "jobs") == 8, 20)
+    until_sync(lambda: seconds(cluster, "clock_timestamp() - min(created_at)", "{schema}.jobs") > late, 20)
+    began = seconds(cluster, "now", "clock_timestamp() AS now")
+    third = cluster.node("consumer")
+    until_sync(lambda: cluster.count(f"state = 'running' AND worker_id LIKE '%-{third.pid}-%'", "jobs"), 12)
+    busy = seconds(cluster, "min(started_at)", f"{{schema}}.jobs WHERE worker_id LIKE '%-{third.pid}-%'")
+    say("a late worker is busy after", f"{busy - began:.2f} s (its start included)")
+    assert busy - began < 12
+    if FULL:
+        until_sync(lambda: cluster.count("state = 'succeeded'") == jobs, 2 * length)
+        assert cluster.count("attempt = 1") == jobs
+
+
+def test_jobs_are_spread_evenly(cluster: Cluster, say: Say) -> None:
+    """64 jobs of a second on 16 slots take little more than 4 s."""
+    workers(cluster, 4)
+    took = []
+    for _ in range(5 if FULL else 1):
+        cluster.submit("demo.sleep", {"seconds": 1}, count=64)
+        until_sync(lambda: cluster.count("true", "jobs") == 0, 60)
+        took.append(
+            seconds(
+                cluster,
+                "max(finished_at) - min(created_at)",
+                "(SELECT * FROM {schema}.finished ORDER BY created_at DESC LIMIT 64) AS last",
+            )
+        )
+    say("64 jobs of 1 s on 16 slots", ", ".join(f"{each:.2f} s" for each in took))
+    assert max(took) <= 1.25 * 4
