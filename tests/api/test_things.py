@@ -29,6 +29,20 @@ async def write(house: House, job_id: str, epoch: int, *messages: str, seq: int 
     await house.store.add_segments([segment])
 
 
+async def test_a_log_whose_object_is_gone_says_so(house: House) -> None:
+    """In its place, and in the header; what is left is there."""
+    job_id = await house.finished()
+    await write(house, job_id, 1, "first")
+    await write(house, job_id, 1, "second", seq=2)
+    [segment, _] = await house.store.segments(job_id)
+    await house.artifacts.delete(segment.object)
+    answer = await house.http.get(f"/logs/{job_id}")
+    assert (answer.status_code, answer.headers["taskflow-logs"]) == (200, "truncated")
+    [gone, left] = answer.text.splitlines()
+    assert "lines are missing here" in gone
+    assert "second" in left
+
+
 async def test_a_log_is_text_or_ndjson(house: House) -> None:
     """In the order of executions, by epoch, after so many lines; complete once the job is over."""
     job_id = await house.finished()

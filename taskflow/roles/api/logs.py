@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final
 
 import orjson
@@ -13,6 +13,7 @@ from starlette.requests import Request
 
 from taskflow.core.errors import NotFound
 from taskflow.core.limits import DEFAULT_TENANT
+from taskflow.flow import capture
 from taskflow.ports.artifacts import Artifacts
 from taskflow.ports.store import Segment
 from taskflow.roles.api.answer import NO_CACHE, Answer
@@ -23,6 +24,8 @@ from taskflow.roles.api.problems import not_found
 from taskflow.roles.api.query import Query
 
 PAUSE: Final = 0.05
+LOOKED_FOR: Final = 32
+"""Objects of a log that are looked for before it is answered, to say whether it is whole."""
 NDJSON: Final = "application/x-ndjson"
 NUMBER_MAX: Final = 2**31 - 1
 _NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}
@@ -65,7 +68,8 @@ class LogRoutes:
         # The first one is read before the answer begins, so that an object store that is away is a 503.
         first = await anext(lines, None)
         ndjson = NDJSON in request.headers.get("accept", "")
-        status = "truncated" if any(s.truncated for s in segments) else "pending" if pending else "complete"
+        lost = any(segment.truncated for segment in segments) or await self._any_gone(segments)
+        status = "truncated" if lost else "pending" if pending else "complete"
         headers = (
             (b"content-type", NDJSON.encode() if ndjson else b"text/plain; charset=utf-8"),
             (b"vary", b"accept"),
@@ -75,6 +79,11 @@ class LogRoutes:
         if first is None:
             return Answer(200, b"", headers)
         return Answer(200, b"", headers, _shown(first, lines, after, (lambda line: line) if ndjson else as_text))
+
+    async def _any_gone(self, segments: Sequence[Segment]) -> bool:
+        """Whether an object of the log is gone; of a long log the newest are asked for."""
+        objects = list(dict.fromkeys(segment.object for segment in segments))[-LOOKED_FOR:]
+        return None in await asyncio.gather(*(self._deps.artifacts.stat(name) for name in objects))
 
     async def _last_lines_missing(self, job_id: str) -> bool:
         until = time.monotonic() + self._deps.settings.logs_wait
@@ -109,12 +118,14 @@ def _escape(match: re.Match[str]) -> str:
 
 
 async def _lines(segments: list[Segment], artifacts: Artifacts) -> AsyncIterator[list[bytes]]:
-    """The lines of each segment; one whose object is gone has none."""
+    """The lines of each segment; instead of those whose object is gone, one that says so."""
     for segment in segments:
         try:
             text = await artifacts.read(segment.object, segment.offset, segment.length)
         except NotFound:
-            continue
+            text = capture.line(
+                segment.epoch, "warning", "lines are missing here: their object is gone", {}, "taskflow"
+            )
         yield text.splitlines(keepends=True)
 
 
