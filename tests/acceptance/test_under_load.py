@@ -5,9 +5,12 @@ Each has a short form; `make faults-full` runs the long one.
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import time
 from collections.abc import Iterator
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 
@@ -16,7 +19,7 @@ import pytest
 from tests.acceptance.cluster import Cluster, Node
 from tests.acceptance.load import Load, Say, finished_once
 from tests.support import until_sync
-from tests.throwaway import free_ports
+from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
 from tests.throwaway.server import listens
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
@@ -95,3 +98,81 @@ def test_a_rolling_restart_of_the_consumers_charges_no_attempt(cluster: Cluster,
     until_sync(lambda: finished_once(cluster, load), 60)
     say("jobs over restarts", f"{len(load.accepted)} over {len(stops)}, stops of at most {max(stops):.2f} s")
     assert cluster.count("attempt = 1 AND crashes = 0 AND interruptions = 0") == len(load.accepted)
+
+
+def said(cluster: Cluster, what: str) -> list[float]:
+    """When the processes said something, in seconds of the wall clock."""
+    lines = [json.loads(line) for line in cluster.output.splitlines() if what in line and line.startswith("{")]
+    return [datetime.fromisoformat(line["timestamp"]).timestamp() for line in lines]
+
+
+def test_rabbitmq_may_be_away(tmp_path: Path, say: Say) -> None:
+    """Every submit is accepted, jobs go on by draw, and soon after its return by ticket."""
+    with ThrowawayRabbitMQ() as rabbit, Cluster(tmp_path, TASKFLOW_BROKER_URL=rabbit.url) as cluster:
+        for roles in ("api", "scheduler", "consumer"):
+            cluster.node(roles)
+        cluster.ready()
+        with Load([cluster.port], clients=2, pause=0.02) as load:
+            until_sync(lambda: said(cluster, "tickets start jobs"), 30)
+            rabbit.stop()
+            away, accepted, before = time.monotonic(), len(load.accepted), cluster.count("true")
+            while time.monotonic() - away < (60 if FULL else 2):
+                until_sync(partial(more_finished, cluster, cluster.count("true") + 20), 10)
+            rate = (cluster.count("true") - before) / (time.monotonic() - away)
+            submitted = len(load.accepted) - accepted
+            rabbit.start()
+            back = time.time()
+            until_sync(lambda: any(at > back for at in said(cluster, "tickets start jobs")), 30)
+            waited = min(at for at in said(cluster, "tickets start jobs") if at > back) - back
+            queue = f"{cluster.namespace}.default.normal.v1\t1"
+            until_sync(lambda: queue in rabbit.ctl("-q", "list_queues", "name", "consumers"), 20)
+            # RabbitMQ counts from its start.
+            until_sync(lambda: acknowledged(rabbit) > 20, 20)
+        say("while RabbitMQ was away", f"{submitted} accepted, {rate:.0f} finished/s by draw")
+        say("after its return, by ticket again within", f"{waited:.2f} s")
+        assert load.failures == []
+        assert waited < 15
+        until_sync(lambda: finished_once(cluster, load), 60)
+
+
+def more_finished(cluster: Cluster, enough: int) -> bool:
+    """Whether so many jobs are over."""
+    return cluster.count("true") >= enough
+
+
+def acknowledged(rabbit: ThrowawayRabbitMQ) -> int:
+    """Messages that consumers have acked since the server started."""
+    counted = rabbit.ctl("eval", "rabbit_global_counters:overview().")
+    return sum(int(number) for number in re.findall(r"messages_acknowledged_total => (\d+)", counted))
+
+
+def test_redis_forgets_and_every_log_is_deleted(tmp_path: Path, say: Say) -> None:
+    """All jobs finish, no request fails, and a log that is lost says so."""
+    with ThrowawayRedis() as redis, ThrowawayWeed() as weed:
+        environment = {f"TASKFLOW_{what}_URL": redis.url for what in ("CACHE", "EVENTS", "LIMITER")} | {
+            "TASKFLOW_ARTIFACTS_URL": weed.url,
+            "TASKFLOW_ARTIFACTS_ACCESS_KEY": weed.access_key,
+            "TASKFLOW_ARTIFACTS_SECRET_KEY": weed.secret_key,
+        }
+        with Cluster(tmp_path, **environment) as cluster:
+            for roles in ("api", "scheduler", "consumer"):
+                cluster.node(roles)
+            cluster.ready()
+            codes: set[int] = set()
+            with Load([cluster.port], clients=2, pause=0.02) as load:
+                for _ in range(5 if FULL else 2):
+                    until_sync(lambda: cluster.count("true", "log_segments") > 50, 30)
+                    assert redis.ask("FLUSHALL").startswith(b"+OK")
+                    weed.delete_all()
+                    gone = cluster.sql(
+                        f"SELECT job_id FROM {cluster.namespace}.log_segments ORDER BY created_at LIMIT 5"
+                    )
+                    for row in gone:
+                        answer = cluster.http.get(f"/logs/{row['job_id']}")
+                        assert (answer.status_code, answer.headers["taskflow-logs"]) == (200, "truncated")
+                        assert "lines are missing here" in answer.text
+                        codes |= {cluster.http.get(f"/jobs/{row['job_id']}").status_code}
+            assert load.failures == []
+            assert codes == {200}
+            until_sync(lambda: finished_once(cluster, load), 60)
+            say("jobs over flushes and deletions", str(len(load.accepted)))

@@ -86,6 +86,12 @@ class ThrowawayWeed(ThrowawayServer):
             raise OSError(str(error)) from error
         return True
 
+    def delete_all(self) -> None:
+        """Every object in the bucket."""
+        store = self._store()
+        for page in obstore.list(store):
+            obstore.delete(store, [kept["path"] for kept in page])
+
     def close(self) -> None:
         super().close()
         for port in self._ports.values():
