@@ -11,10 +11,14 @@ from typing import Any
 import aiormq
 import pytest
 
+from taskflow.wiring.settings import load
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.load import Say
 from tests.support import until_sync
 
 pytestmark = [pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")]
+STATEMENT = 0.5
+"""Seconds that the sweep itself may take."""
 APART = ("api", "consumer", "scheduler")
 TOGETHER = ("api,consumer,scheduler",)
 
@@ -92,8 +96,10 @@ def closings(cluster: Cluster) -> Counter[int]:
     return Counter(int(row["times"]) for row in rows)
 
 
-def test_a_killed_consumers_jobs_are_rescued(cluster: Cluster) -> None:
+def test_a_killed_consumers_jobs_are_rescued(cluster: Cluster, say: Say) -> None:
     """Within lease and sweep, and closed once."""
+    settings = load("run", {}, cluster.environment, None)
+    bound = settings.lease.length + settings.sweep
     cluster.node("api")
     cluster.node("scheduler")
     doomed = cluster.node("consumer")
@@ -101,9 +107,17 @@ def test_a_killed_consumers_jobs_are_rescued(cluster: Cluster) -> None:
     cluster.submit("demo.sleep", {"seconds": 0.3}, count=600)
     until_sync(lambda: cluster.count("state = 'running'", "jobs") > 20, 20)
     doomed.kill()
+    [killed] = cluster.sql("SELECT clock_timestamp() AS at")
     cluster.node("consumer")
     until_sync(lambda: cluster.count("state = 'succeeded'") == 600, 60)
     assert closings(cluster) == {1: 600}
+    [rescued] = cluster.sql(
+        f"""SELECT count(*) AS jobs, max(finished_at) AS last FROM "{cluster.namespace}".attempts WHERE outcome = 'crashed'"""
+    )
+    took = (rescued["last"] - killed["at"]).total_seconds()
+    say("rescued after a kill", f"{rescued['jobs']} jobs, the last after {took:.2f} s (lease and sweep: {bound:g} s)")
+    assert rescued["jobs"] > 20
+    assert took <= bound + STATEMENT
 
 
 def test_a_stopped_consumer_charges_nobody(cluster: Cluster) -> None:
