@@ -43,6 +43,18 @@ class TokenConformance:
         assert sorted(type(answer).__name__ for answer in answers) == [Conflict.__name__, tuple.__name__]
         assert (await shown(store, claim.id)).run == 2
 
+    async def test_settlements_are_answered_in_the_order_asked(self, store: StateStore) -> None:
+        """Whatever order the database locks, writes and returns rows in."""
+        me = await worker(store)
+        claims = [await claimed(store, me) for _ in range(20)]
+        asked = claims[::-2] + claims[::2]
+        outcomes = [Outcome.SUCCEEDED if number % 3 else Outcome.FAILED for number in range(len(asked))]
+        settled = await store.settle(
+            [end(claim, outcome, final=True) for claim, outcome in zip(asked, outcomes, strict=True)], now=at(1)
+        )
+        assert [one.state for one in settled] == [State(outcome.value) for outcome in outcomes]
+        assert [(await shown(store, claim.id)).state for claim in asked] == [one.state for one in settled]
+
     async def test_a_repeat_is_answered_with_what_the_cancel_made_of_it(self, store: StateStore) -> None:
         """Not with what was asked."""
         claim = await claimed(store, await worker(store))
