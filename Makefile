@@ -100,8 +100,8 @@ fuzz: setup  ## Fuzz the API for 60 s
 faults-full: setup  ## Take processes and servers away for as long as it says (about 10 minutes)
 	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
 
-bench: setup  ## Measure the embedded mode beside a raw SQLite loop
-	$(BIN)/python -m bench.embedded
+bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
+	$(BIN)/python -m bench $(ARGS)
 
 clean:  ## Remove what was made here; the data of `make dev` stays
 	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks

@@ -33,6 +33,10 @@ class Slots:
         """Slots that a claim may use now."""
         return max(0, self._free(kind) - self._held[kind]) if self.open else 0
 
+    def full(self, kind: RunsIn) -> bool:
+        """Whether runs have all of them."""
+        return self._free(kind) <= 0
+
     def for_tickets(self, kind: RunsIn) -> int:
         """Slots that a claim by ticket may use now: the draw's own is not among them."""
         return max(0, self.free(kind) - (kind in self._promised))
@@ -40,11 +44,6 @@ class Slots:
     def promise(self, kind: RunsIn, *, wanted: bool) -> None:
         """Keep the next free slot for the draw: tickets that come fast enough would never leave it one."""
         (self._promised.add if wanted else self._promised.discard)(kind)
-
-    @property
-    def promised(self) -> bool:
-        """Whether the draw waits for a slot."""
-        return bool(self._promised)
 
     def hold(self, kind: RunsIn, count: int) -> None:
         """Keep slots for a claim in flight."""
@@ -78,7 +77,7 @@ class Claimer:
         worker: Callable[[], str],
         tasks: Callable[[RunsIn], Sequence[str]],
         start: Callable[[Claim], None],
-        late: Callable[[RunsIn], None] = lambda _: None,
+        late: Callable[[], None] = lambda: None,
     ) -> None:
         self._claims = claims
         self._intake = intake
@@ -120,7 +119,7 @@ class Claimer:
             for claim in claims:
                 self._start(claim)
             if len(claims) < len(ids) and not self._intake.waiting(kind):
-                self._late(kind)
+                self._late()
         finally:
             self._slots.release(kind, count)
             # Acked also where the claim failed: the row is still queued, and the draw finds it.

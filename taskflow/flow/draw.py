@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Sequence
-from datetime import timedelta
-from math import inf
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
 from typing import Final
 
 from taskflow.core.job import Claim, LaneKey, RunsIn
@@ -19,19 +19,25 @@ BUSY: Final = 5.0
 UNLINKED: Final = 0.25
 """While no tickets come at all, the table is the queue."""
 AGAIN: Final = 0.1
-"""Between two draws in vain of a worker whose slots were just full."""
+"""Between two looks of a worker that has just run out of work."""
 BEHIND: Final = timedelta(seconds=10)
 """Lanes are first in, first out: a row this much older than the newest ticket of its lane has lost its own."""
+Well = RunsIn | None
+ISOLATED: Final = None
+"""Rows that crashed their workers, for the slot of their own."""
+WELLS: Final[Sequence[Well]] = (*RunsIn, ISOLATED)
 
 
 class Drawer:
     """Finds queued rows without tickets: an idle worker each 1 to 5 s, a busy one each 5 s behind the lanes' fronts.
+    One that found some draws again until it finds none, and as soon as a slot is free where all are taken. One whose
+    slots were all taken and that runs out of tickets looks soon: others may hold more than they can run.
 
     Args:
         lanes: the lanes this worker serves, in the order to draw from.
         isolation_free: whether the slot for jobs that crashed their workers is free.
         linked: whether tickets can come.
-        freed: told that slots which a draw held are free again while tickets wait.
+        unused: told that slots which a draw held are free again while tickets wait.
         clock: seconds, monotonic.
     """
 
@@ -47,7 +53,7 @@ class Drawer:
         isolation_free: Callable[[], bool],
         start: Callable[[Claim], None],
         linked: Callable[[], bool] = lambda: True,
-        freed: Callable[[], None] = lambda: None,
+        unused: Callable[[], None] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claims = claims
@@ -59,81 +65,90 @@ class Drawer:
         self._lanes = lanes
         self._isolation_free = isolation_free
         self._start = start
-        self._freed = freed
+        self._unused = unused
         self._clock = clock
         self._pause = IDLE
-        self._due = -inf
-        self._hurried: set[RunsIn] = set()
-        self._in_vain: dict[RunsIn, float] = {}
+        self._looked = self._look_at = -math.inf
+        self._rich: set[Well] = set()
+        self._full: set[Well] = set()
         self.bell = Bell()
         self.drawn = 0
 
-    def hurry(self, kind: RunsIn) -> None:
-        """A worker whose slots were full has nothing left for them: others may hold more than they can run."""
-        self._hurried.add(kind)
+    def started(self, kind: RunsIn) -> None:
+        """A run of this kind has begun."""
+        if self._slots.full(kind):
+            self._full.add(kind)
+
+    def ended(self, well: Well) -> None:
+        """A run of this kind, or the isolated one, is over."""
+        if well in self._rich:
+            self.bell.ring()
+        elif well is not ISOLATED and well in self._full and self._intake.waiting(well) < self._slots.free(well):
+            self._full.discard(well)
+            self.hurry()
+
+    def hurry(self) -> None:
+        """There are slots for more than is at hand: look soon, but not after each job of a worker with few slots."""
+        self._look_at = min(self._look_at, self._looked + AGAIN)
+        self.bell.ring()
+
+    def look(self) -> None:
+        """Rows may have been queued without tickets: look at once."""
+        self._look_at = -math.inf
         self.bell.ring()
 
     async def once(self) -> float:
-        """Draw once for each kind of slot.
+        """Draw from all wells where it is time, and in between from those that had rows the last time.
 
         Returns:
             Seconds until the next draw: none while it finds rows, doubling to 5 s while it does not.
         """
         if not self._slots.open:
             return BUSY
-        if self._hurried and self._clock() < self._due:
-            return await self._once_more()
-        self._hurried.clear()
-        linked, found = self._linked(), 0
-        for kind in RunsIn:
-            if self._tasks(kind):
-                found += await self._draw(kind)
-        found += await self._draw_isolated()
+        # Asked also while nothing is drawn: whoever answers may tell of a change.
+        linked = self._linked()
+        everywhere = self._clock() >= self._look_at
+        if everywhere:
+            self._looked, self._look_at = self._clock(), math.inf
+        found = 0
+        for well in WELLS if everywhere else [each for each in WELLS if each in self._rich]:
+            found += await self._draw(well)
         self.drawn += found
-        self._pause = IDLE if found else min(BUSY, self._pause * 2)
-        pause = 0.0 if found else self._pause if linked else UNLINKED
-        self._due = self._clock() + pause
-        return pause
+        if everywhere or found:
+            self._pause = IDLE if found else min(BUSY, self._pause * 2)
+            self._look_at = min(self._look_at, self._clock() + (self._pause if linked else UNLINKED))
+        return 0.0 if found else max(0.0, self._look_at - self._clock())
 
-    async def _once_more(self) -> float:
-        """Only for those kinds, and not so often that a worker with few jobs at a time would ask after each."""
-        now = self._clock()
-        wait = max(self._in_vain.get(kind, -inf) for kind in self._hurried) + AGAIN - now
-        if wait > 0:
-            return min(wait, self._due - now)
-        kinds, self._hurried = self._hurried, set()
-        found = sum([await self._draw(kind) for kind in kinds])
-        self.drawn += found
-        self._pause = IDLE
-        self._due = self._clock() if found else min(self._due, now + IDLE)
-        return max(0.0, self._due - self._clock())
+    async def _draw(self, well: Well) -> int:
+        if well is ISOLATED:
+            claims = await self._ask(well, int(self._isolation_free()), isolated=True)
+        else:
+            count, busy = min(BATCH, self._slots.free(well)), self._intake.waiting(well) > 0
+            self._slots.promise(well, wanted=busy and not count)
+            self._slots.hold(well, count)
+            try:
+                claims = await self._ask(well, count, behind=self._behind() if busy else None)
+            finally:
+                self._slots.release(well, count)
+                if count and self._intake.waiting(well):
+                    self._unused()
+            if busy and not count:
+                self._rich.add(well)
+        return claims
 
-    async def _draw(self, kind: RunsIn) -> int:
-        count = min(BATCH, self._slots.free(kind))
-        busy, lanes = self._intake.waiting(kind) > 0, self._lanes()
-        self._slots.promise(kind, wanted=busy and not count)
-        if not (count and lanes):
+    async def _ask(
+        self, well: Well, count: int, *, behind: Mapping[LaneKey, datetime] | None = None, isolated: bool = False
+    ) -> int:
+        tasks = [name for kind in RunsIn if well is ISOLATED or kind is well for name in self._tasks(kind)]
+        lanes = self._lanes()
+        if not (tasks and lanes and count):
             return 0
-        # Tickets that wait are of lanes that have fronts.
-        behind = {lane: front - BEHIND for lane, front in self._intake.fronts_of(lanes).items()} if busy else None
-        self._slots.hold(kind, count)
-        try:
-            claims = await self._claims.draw(self._worker(), lanes, self._tasks(kind), count, queued_before=behind)
-            for claim in claims:
-                self._start(claim)
-            if not claims:
-                self._in_vain[kind] = self._clock()
-            return len(claims)
-        finally:
-            self._slots.release(kind, count)
-            if self._intake.waiting(kind):
-                self._freed()
-
-    async def _draw_isolated(self) -> int:
-        tasks = [name for kind in RunsIn for name in self._tasks(kind)]
-        if not (tasks and self._isolation_free()):
-            return 0
-        claims = await self._claims.draw(self._worker(), self._lanes(), tasks, 1, isolated=True)
+        claims = await self._claims.draw(self._worker(), lanes, tasks, count, queued_before=behind, isolated=isolated)
         for claim in claims:
             self._start(claim)
+        (self._rich.add if claims else self._rich.discard)(well)
         return len(claims)
+
+    def _behind(self) -> Mapping[LaneKey, datetime]:
+        """When a row of each lane must have been queued to have lost its ticket, while others' wait here."""
+        return {lane: front - BEHIND for lane, front in self._intake.fronts_of(self._lanes()).items()}

@@ -16,6 +16,8 @@ WAITING: Final = 10_000
 BATCH: Final = 1_000
 DEADLINE: Final = 6.0
 """Seconds. The adapter's own deadline is 5 and says more; this one holds where an adapter has none."""
+CROWD: Final = 8
+"""Workers that messages are sized for while none is known to live: some will come, and must find more than one."""
 SHARED: Final = 64
 """Most tickets in a message: beyond it a message saves little, and one worker gets too much at once."""
 
@@ -25,12 +27,12 @@ def share_of(batch: int, workers: int, slots: int = 0) -> int:
 
     Args:
         batch: tickets that are published together.
-        workers: live workers; 0 where nobody knows, and then nothing is shared.
+        workers: live workers; 0 where none are known.
         slots: of the smallest worker, half of which a message may fill: what it cannot start, it keeps from others. 0
             where nobody knows.
     """
     most = min(SHARED, max(1, slots // 2)) if slots > 0 else SHARED
-    return min(most, max(1, -(-batch // (2 * workers)))) if workers > 0 else 1
+    return min(most, max(1, -(-batch // (2 * (workers or CROWD)))))
 
 
 class Publisher:
@@ -74,13 +76,16 @@ class Publisher:
             tickets = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 async with asyncio.timeout(DEADLINE):
-                    await self._broker.publish(tickets, share=self._share(tickets))
+                    await self._publish(tickets)
                 self._outage.back()
             except (TaskFlowError, TimeoutError) as error:
                 self.forgotten += len(tickets)
                 pause = self._outage.lost(error)
                 await asyncio.sleep(pause)
 
-    def _share(self, tickets: Sequence[Ticket]) -> int:
-        slots = min(self._slots(kind) for kind in {ticket.runs_in for ticket in tickets})
-        return share_of(len(tickets), self._workers(), slots)
+    async def _publish(self, tickets: Sequence[Ticket]) -> None:
+        # By kind: a worker has slots of each, and few of some.
+        for kind in RunsIn:
+            alike = [ticket for ticket in tickets if ticket.runs_in is kind]
+            if alike:
+                await self._broker.publish(alike, share=share_of(len(alike), self._workers(), self._slots(kind)))

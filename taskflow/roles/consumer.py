@@ -16,7 +16,7 @@ from taskflow.core.job import Claim, Lane, LaneKey, RunsIn
 from taskflow.core.lifecycle import Ending
 from taskflow.core.retry import RetryPolicy
 from taskflow.flow.claim import Claimer, Slots
-from taskflow.flow.draw import Drawer
+from taskflow.flow.draw import ISOLATED, Drawer
 from taskflow.flow.heart import boot_seconds
 from taskflow.flow.intake import Intake
 from taskflow.flow.loops import Bell, keep
@@ -84,7 +84,6 @@ class Consumer:
         self._started: dict[Run, float] = {}
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
-        self._full: set[RunsIn] = set()
         self._background: set[asyncio.Task[None]] = set()
         self._backlog_since: float | None = None
         self._runners = runners(self._done)
@@ -120,7 +119,7 @@ class Consumer:
             lanes=lambda: self._lanes,
             isolation_free=lambda: self._slots.open and self._runners.isolation_free,
             linked=self._linked,
-            freed=self.claimer.bell.ring,
+            unused=self.claimer.bell.ring,
             start=self._start,
         )
         self._consumption: Consumption | None = None
@@ -197,25 +196,17 @@ class Consumer:
         self._started[claim.id, claim.epoch] = boot_seconds()
         self._backlog_since = None
         self._runners.start(claim)
-        kind = self._registry.get(claim.task).runs_in
-        if not self._runners.free(kind):
-            self._full.add(kind)
+        if not claim.isolated:
+            self.drawer.started(self._registry.get(claim.task).runs_in)
 
     def _done(self, claim: Claim, ending: Ending) -> None:
         self._started.pop((claim.id, claim.epoch), None)
         self.settler.settle(claim, ending)
         self.claimer.bell.ring()
-        if claim.isolated or self._slots.promised:
-            # Suspects come by draw only, one at a time: the next one must not wait out an idle drawer's pause. Nor must
-            # the slot wait that tickets leave to the draw.
-            self.drawer.bell.ring()
-        kind = self._registry.get(claim.task).runs_in
-        if kind in self._full and self._intake.waiting(kind) < self._runners.free(kind):
-            self._full.discard(kind)
-            self.drawer.hurry(kind)
+        self.drawer.ended(ISOLATED if claim.isolated else self._registry.get(claim.task).runs_in)
 
-    def _late(self, kind: RunsIn) -> None:
-        self.drawer.hurry(kind)
+    def _late(self) -> None:
+        self.drawer.hurry()
 
     def _linked(self) -> bool:
         linked = self._consumption is not None and self._consumption.live and self._publisher.connected

@@ -2,129 +2,194 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, cast
-
-import pytest
+from types import SimpleNamespace
+from typing import cast
 
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
-from taskflow.flow.claim import Claimer, Slots
+from taskflow.flow.claim import Slots
 from taskflow.flow.draw import AGAIN, BEHIND, BUSY, IDLE, UNLINKED, Drawer
 from taskflow.flow.intake import Intake
 from taskflow.ports.broker import Delivery
 from taskflow.ports.store import Claims
 
-NORMAL, SILENT = LaneKey("default", Lane.NORMAL), LaneKey("foreign", Lane.NORMAL)
+LANE = LaneKey("default", Lane.NORMAL)
+SILENT = LaneKey("silent", Lane.NORMAL)
 
 
 class Table:
-    """Answers draws with what it was given, once."""
+    """Answers draws with rows that it was given, as many as asked for."""
 
-    def __init__(self) -> None:
-        self.rows: list[Claim] = []
-        self.asked: list[tuple[Sequence[LaneKey], Any]] = []
+    def __init__(self, rows: int = 0) -> None:
+        self.rows = rows
+        self.asked: list[tuple[int, Mapping[LaneKey, datetime] | None]] = []
 
-    async def draw(self, worker: str, lanes: Sequence[LaneKey], *_: Any, **how: Any) -> list[Claim]:
-        """All of it."""
-        if not how.get("isolated"):
-            self.asked.append((lanes, how["queued_before"]))
-        rows, self.rows = self.rows, []
-        return rows
+    async def draw(
+        self,
+        worker: str,
+        lanes: Sequence[LaneKey],
+        tasks: Sequence[str],
+        limit: int,
+        *,
+        queued_before: Mapping[LaneKey, datetime] | None = None,
+        isolated: bool = False,
+    ) -> list[Claim]:
+        """The next rows."""
+        if isolated:
+            return []
+        self.asked.append((limit, queued_before))
+        found = min(limit, self.rows)
+        self.rows -= found
+        return [cast("Claim", object())] * found
 
 
-def drawer(
-    table: Table,
-    *,
-    linked: bool = True,
-    intake: Intake | None = None,
-    slots: Slots | None = None,
-    freed: Callable[[], None] = lambda: None,
-    clock: Callable[[], float] = time.monotonic,
-) -> Drawer:
-    """A drawer of an idle worker, where it is told nothing else."""
-    return Drawer(
-        cast("Claims", table),
-        intake or Intake(lambda: None),
-        slots or Slots(lambda _: 5),
-        worker=lambda: "w",
-        tasks=lambda kind: ["t"] if kind is RunsIn.ASYNC else [],
-        lanes=lambda: [NORMAL, SILENT],
-        isolation_free=lambda: True,
-        start=lambda _: None,
-        linked=lambda: linked,
-        freed=freed,
-        clock=clock,
-    )
+class Worker:
+    """A drawer of a worker with five slots, on a clock that stands still."""
+
+    def __init__(self, table: Table, *, linked: bool = True) -> None:
+        self.now = 100.0
+        self.running = 0
+        self.unused = 0
+        self.intake = Intake(lambda: None, clock=lambda: self.now)
+        self.slots = Slots(lambda kind: 5 - self.running if kind is RunsIn.ASYNC else 0)
+        self.drawer = Drawer(
+            cast("Claims", table),
+            self.intake,
+            self.slots,
+            worker=lambda: "w",
+            tasks=lambda kind: ["t"] if kind is RunsIn.ASYNC else [],
+            lanes=lambda: [LANE, SILENT],
+            isolation_free=lambda: True,
+            start=self._start,
+            linked=lambda: linked,
+            unused=self._unused,
+            clock=lambda: self.now,
+        )
+
+    async def pauses(self, times: int) -> list[float]:
+        """What each of some draws says, which are made when it says so."""
+        found = []
+        for _ in range(times):
+            found.append(await self.drawer.once())
+            self.now += found[-1]
+        return found
+
+    async def rings(self) -> bool:
+        """Whether the drawer was woken."""
+        try:
+            async with asyncio.timeout(0.01):
+                await self.drawer.bell.wait(60)
+        except TimeoutError:
+            return False
+        return True
+
+    def land(self, at: datetime, count: int = 1) -> None:
+        """Tickets of one lane come."""
+        tickets = [Ticket(f"j{number}", LANE, RunsIn.ASYNC, at) for number in range(count)]
+        self.intake.land(cast("Delivery", SimpleNamespace(tickets=tickets, ack=None)))
+
+    def end(self, count: int = 1) -> None:
+        """Runs are over."""
+        for _ in range(count):
+            self.running -= 1
+            self.drawer.ended(RunsIn.ASYNC)
+
+    def _start(self, _: Claim) -> None:
+        self.running += 1
+        self.drawer.started(RunsIn.ASYNC)
+
+    def _unused(self) -> None:
+        self.unused += 1
 
 
 async def test_it_backs_off_while_it_finds_nothing_and_tickets_could_come() -> None:
     """Idle workers cost the database next to nothing; a find brings the next draw at once."""
     table = Table()
-    idle = drawer(table, linked=True)
-    assert [await idle.once() for _ in range(4)] == [2, 4, 5, 5]
-    table.rows = [cast("Claim", object())]
-    assert [await idle.once() for _ in range(3)] == [0, 2, 4]
+    worker = Worker(table)
+    assert await worker.pauses(4) == [2, 4, 5, 5]
+    table.rows = 1
+    assert await worker.pauses(4) == [0, 1, 2, 4]
 
 
 async def test_without_a_broker_the_table_is_the_queue() -> None:
     """Nobody else says that there is work."""
-    assert [await drawer(Table(), linked=False).once() for _ in range(3)] == [UNLINKED] * 3
+    assert await Worker(Table(), linked=False).pauses(3) == [UNLINKED] * 3
 
 
-class Message:
-    """A delivery of one ticket."""
+async def test_what_did_not_fit_is_drawn_when_a_slot_is_free() -> None:
+    """Not when an idle worker would look next."""
+    table = Table(rows=7)
+    worker = Worker(table)
+    assert await worker.drawer.once() == 0
+    assert await worker.drawer.once() > 0
+    worker.end(2)
+    assert await worker.rings()
+    assert await worker.drawer.once() == 0
+    assert [limit for limit, _ in table.asked] == [5, 2]
 
-    def __init__(self, at: datetime) -> None:
-        self.tickets = [Ticket("j", NORMAL, RunsIn.ASYNC, at)]
 
-    async def ack(self) -> None:
-        """Nobody counts."""
+async def test_a_free_slot_asks_nobody_where_nothing_is_known_to_wait() -> None:
+    """A worker that is never full costs the table its regular looks only."""
+    table = Table(rows=2)
+    worker = Worker(table)
+    assert (await worker.drawer.once(), await worker.drawer.once()) == (0, IDLE)
+    worker.end(2)
+    assert not await worker.rings()
 
 
-async def test_a_busy_worker_looks_also_into_lanes_that_bring_no_tickets() -> None:
-    """A lane whose queue is somebody else's must not starve behind one that is busy."""
-    table, intake, now = Table(), Intake(lambda: None), datetime.now(UTC)
-    intake.land(cast("Delivery", Message(now)))
-    await drawer(table, intake=intake).once()
-    assert table.asked == [([NORMAL, SILENT], dict.fromkeys((NORMAL, SILENT), now - BEHIND))]
+async def test_a_busy_worker_draws_what_its_tickets_have_passed_by() -> None:
+    """Also in a lane whose tickets never come: its queue may be somebody else's, and it must not starve."""
+    table = Table()
+    worker = Worker(table)
+    front = datetime(2026, 1, 1, tzinfo=UTC)
+    worker.land(front)
+    await worker.drawer.once()
+    [(_, behind)] = table.asked
+    assert behind == dict.fromkeys((LANE, SILENT), front - BEHIND)
 
 
 async def test_a_worker_whose_slots_are_never_free_leaves_one_to_the_draw() -> None:
     """Tickets that come fast enough would take each slot the moment that it is free."""
-    table, intake, free = Table(), Intake(lambda: None), 0
-    slots = Slots(lambda _: free)
-    freed: list[str] = []
-    busy = drawer(table, intake=intake, slots=slots, freed=lambda: freed.append("tickets wait"))
-    claimer = Claimer(
-        cast("Claims", table), intake, slots, worker=lambda: "w", tasks=lambda _: ["t"], start=lambda _: None
-    )
-    intake.land(cast("Delivery", Message(datetime.now(UTC))))
-    await busy.once()
-    assert (table.asked, slots.promised) == ([], True)
-    free = 1
-    assert await claimer.once() > 0
-    assert intake.waiting(RunsIn.ASYNC) == 1
-    await busy.once()
-    assert (len(table.asked), slots.promised) == (1, False)
-    assert (slots.for_tickets(RunsIn.ASYNC), freed) == (1, ["tickets wait"])
+    table = Table()
+    worker = Worker(table)
+    worker.land(datetime.now(UTC), 3)
+    worker.running = 5
+    await worker.drawer.once()
+    assert table.asked == []
+    worker.end()
+    assert (worker.slots.free(RunsIn.ASYNC), worker.slots.for_tickets(RunsIn.ASYNC)) == (1, 0)
+    assert await worker.rings()
+    await worker.drawer.once()
+    assert len(table.asked) == 1
+    assert (worker.slots.for_tickets(RunsIn.ASYNC), worker.unused) == (1, 1)
 
 
-async def test_a_worker_that_was_full_draws_at_once_and_not_after_each_job() -> None:
-    """Others may hold what it could run; a round over everything comes as if nothing had happened."""
-    table, now = Table(), 100.0
-    idle = drawer(table, clock=lambda: now)
-    await idle.once()
-    idle.hurry(RunsIn.ASYNC)
-    assert await idle.once() == pytest.approx(AGAIN)
-    now += AGAIN
-    table.rows = [cast("Claim", object())]
-    assert (await idle.once(), idle.drawn) == (0, 1)
-    assert await idle.once() == 2 * IDLE
-    rounds = len(table.asked)
+async def test_a_worker_that_was_full_and_runs_dry_looks_soon_and_not_after_each_job() -> None:
+    """Others may hold what it could run."""
+    table = Table()
+    worker = Worker(table)
+    assert await worker.drawer.once() == 2 * IDLE
     for _ in range(30):
-        now += 0.09
-        idle.hurry(RunsIn.ASYNC)
-        assert 0 <= await idle.once() <= BUSY
-    assert len(table.asked) - rounds <= 30 * 0.09 / AGAIN + 1
+        for _ in range(5):
+            worker._start(cast("Claim", None))
+        worker.end(5)
+        assert await worker.rings()
+        assert 0 <= await worker.drawer.once() <= BUSY
+        worker.now += AGAIN * 0.9
+    assert 10 < len(table.asked) <= 30 * 0.9 + 1
+    table.rows = 1
+    worker.now += AGAIN
+    assert await worker.drawer.once() == 0
+
+
+async def test_what_changed_elsewhere_is_looked_at_at_once() -> None:
+    """A queue that was resumed has rows whose tickets found it paused."""
+    table = Table()
+    worker = Worker(table)
+    await worker.pauses(3)
+    table.rows = 1
+    worker.drawer.look()
+    assert await worker.rings()
+    assert await worker.drawer.once() == 0
