@@ -28,6 +28,8 @@ from taskflow.ports.events import Events
 from taskflow.ports.store import Files, Segment
 
 PERIOD: Final = 1.0
+INDEXED: Final = PERIOD + 0.75
+"""Seconds after which the lines of a run are indexed, where its worker and the object store are well."""
 LIVE_PERIOD: Final = 0.1
 SEGMENT_BYTES: Final = 4 << 20
 JOB_BYTES: Final = 64 << 20

@@ -68,6 +68,10 @@ class Jobs(Protocol):
         """One job with its attempts, live or finished."""
         ...
 
+    async def age(self, moment: datetime, *, now: datetime | None = None) -> float:
+        """Seconds since an instant that the store told."""
+        ...
+
     async def find(self, query: JobQuery) -> list[Job]:
         """Jobs without their attempts, live and finished merged in one snapshot."""
         ...

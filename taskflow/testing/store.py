@@ -38,6 +38,15 @@ class StoreConformance(TokenConformance, RescueConformance):
         assert (shown.state, shown.created_at, shown.attempts) == (State.QUEUED, at(1), ())
         assert await store.get("other", new.id) is None
 
+    async def test_an_instant_has_an_age_by_the_stores_clock(self, store: StateStore) -> None:
+        """Whatever the clock of the process says."""
+        assert await store.age(at(1), now=at(3.5)) == 2.5
+        new = job()
+        await store.insert([new])
+        shown = await store.get("default", new.id)
+        assert shown is not None
+        assert 0 <= await store.age(shown.created_at) < 60
+
     async def test_one_refused_row_leaves_nothing_of_its_batch(self, store: StateStore) -> None:
         """All or none."""
         good, bad = job(), job(priority=99)

@@ -216,12 +216,17 @@ class Runtime:
             limiter=opened["limiter"],
             artifacts=opened["artifacts"],
             pending=self._logs,
+            worker=self._worker,
             stop=self._stop,
             health=self._health,
             ready=lambda: {name: role.ready() for name, role in self._roles.items()},
         )
         graceful = min(10.0, settings["consumer.graceful"])
         return ApiServer(create_app(deps), settings["api.host"], settings["api.port"], graceful=graceful)
+
+    def _worker(self) -> str | None:
+        consumer = self._roles.get("consumer")
+        return consumer.worker.id if isinstance(consumer, Consumer) else None
 
     async def _health(self) -> Mapping[str, str | None]:
         found = await asyncio.gather(*(self._ping(port) for port in PORTS))

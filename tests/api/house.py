@@ -52,9 +52,10 @@ class Tickets(Publisher):
 
 @dataclass
 class Lines:
-    """Jobs whose last log lines are on their way."""
+    """Jobs whose last log lines are on their way, and the worker that this process has."""
 
     jobs: set[str] = field(default_factory=set)
+    worker: str | None = "w1"
 
     def pending(self, job_id: str) -> bool:
         return job_id in self.jobs
@@ -154,6 +155,7 @@ async def opened(directory: Path, **settings: Any) -> AsyncIterator[House]:
             limiter=limiter,
             artifacts=artifacts,
             pending=lines,
+            worker=lambda: lines.worker,
             stop=Stop(),
             health=pings,
             ready=lambda: ready,

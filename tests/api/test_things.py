@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from typing import Any
 
 import orjson
@@ -13,6 +14,7 @@ from taskflow.core.errors import ArtifactsUnavailable
 from taskflow.core.ids import new_id
 from taskflow.core.job import ErrorInfo
 from taskflow.flow.capture import line
+from taskflow.flow.logs import INDEXED
 from taskflow.ports.store import ArtifactInfo, Segment
 from tests.api.house import House
 from tests.api.test_submit import pointers
@@ -93,6 +95,24 @@ async def test_a_log_says_how_whole_it_is(house: House) -> None:
     assert (answer.text.split("] ")[1], answer.headers["taskflow-logs"]) == ("last\n", "complete")
     await write(house, job_id, 1, "more", seq=2, truncated=True)
     assert (await house.http.get(f"/logs/{job_id}")).headers["taskflow-logs"] == "truncated"
+
+
+async def test_the_last_lines_of_another_process_are_waited_for(house: House) -> None:
+    """It cannot be asked what it holds, so it gets the time it needs; a job that ended long ago is complete at once."""
+    house.lines.worker = None
+    job_id = await house.finished()
+    late = asyncio.create_task(house.http.get(f"/logs/{job_id}"))
+    await write(house, job_id, 1, "last")
+    answer = await late
+    assert (answer.text.split("] ")[1], answer.headers["taskflow-logs"]) == ("last\n", "complete")
+    job = await house.store.get("default", job_id)
+    assert job is not None
+    assert job.finished_at is not None
+    assert await house.store.age(job.finished_at) >= INDEXED
+    asked = time.monotonic()
+    assert (await house.http.get(f"/logs/{job_id}")).headers["taskflow-logs"] == "complete"
+    assert time.monotonic() - asked < 1
+    assert house.deps.settings.logs_wait > INDEXED
 
 
 async def test_an_object_store_that_is_away_is_503(house: House, monkeypatch: pytest.MonkeyPatch) -> None:

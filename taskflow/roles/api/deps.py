@@ -79,6 +79,7 @@ class ApiDeps:
     Attributes:
         publish: takes tickets of rows that are committed; never blocks.
         stop: ends waiting requests once it is asked.
+        worker: the id of the worker in this process, `None` where there is none.
         health: each component by name: `None` where it is well, else what is wrong.
         ready: why each role of this process does not work, `None` where it does.
     """
@@ -93,6 +94,7 @@ class ApiDeps:
     limiter: RateLimiter
     artifacts: Artifacts
     pending: Pending
+    worker: Callable[[], str | None]
     stop: Stop
     health: Callable[[], Awaitable[Mapping[str, str | None]]]
     ready: Callable[[], Mapping[str, str | None]]

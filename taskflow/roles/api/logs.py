@@ -12,8 +12,10 @@ import orjson
 from starlette.requests import Request
 
 from taskflow.core.errors import NotFound
+from taskflow.core.job import Job
 from taskflow.core.limits import DEFAULT_TENANT
 from taskflow.flow import capture
+from taskflow.flow.logs import INDEXED
 from taskflow.ports.artifacts import Artifacts
 from taskflow.ports.store import Segment
 from taskflow.roles.api.answer import NO_CACHE, Answer
@@ -62,7 +64,7 @@ class LogRoutes:
         job = await self._deps.store.get(DEFAULT_TENANT, job_id)
         if job is None:
             raise not_found(f"job {job_id}")
-        pending = not job.state.terminal or await self._last_lines_missing(job_id)
+        pending = not job.state.terminal or await self._last_lines_missing(job)
         segments = await self._deps.store.segments(job_id, None if epoch < 0 else epoch)
         lines = _lines(segments, self._deps.artifacts)
         # The first one is read before the answer begins, so that an object store that is away is a 503.
@@ -85,13 +87,21 @@ class LogRoutes:
         objects = list(dict.fromkeys(segment.object for segment in segments))[-LOOKED_FOR:]
         return None in await asyncio.gather(*(self._deps.artifacts.stat(name) for name in objects))
 
-    async def _last_lines_missing(self, job_id: str) -> bool:
-        until = time.monotonic() + self._deps.settings.logs_wait
-        while self._deps.pending.pending(job_id):
+    async def _last_lines_missing(self, job: Job) -> bool:
+        asked = time.monotonic()
+        until, indexed = asked + self._deps.settings.logs_wait, asked + await self._left_elsewhere(job)
+        while self._deps.pending.pending(job.id) or time.monotonic() < indexed:
             if time.monotonic() > until or self._deps.stop.asked.is_set():
                 return True
             await asyncio.sleep(PAUSE)
         return False
+
+    async def _left_elsewhere(self, job: Job) -> float:
+        """Seconds until the lines of a run of another process are indexed: what it holds cannot be asked for."""
+        last = job.attempts[-1] if job.attempts else None
+        if last is None or last.finished_at is None or last.worker == self._deps.worker():
+            return 0.0
+        return INDEXED - await self._deps.store.age(last.finished_at)
 
 
 def as_text(line: bytes) -> bytes:

@@ -77,6 +77,10 @@ class JobsPart:
         """One job with its attempts, in one snapshot."""
         return await self._db.run(lambda connection: one(connection, tenant, job_id))
 
+    async def age(self, moment: datetime, *, now: datetime | None = None) -> float:
+        """Seconds since an instant."""
+        return (await self._db.run(lambda connection: self._db.now(connection, now)) - moment).total_seconds()
+
     async def find(self, query: JobQuery) -> list[Job]:
         """Jobs by filter, one page."""
         statement, values = page(query)

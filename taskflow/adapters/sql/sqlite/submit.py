@@ -74,6 +74,10 @@ class JobsPart:
         """One job with its attempts."""
         return await self._db.read(lambda connection: one(connection, tenant, job_id))
 
+    async def age(self, moment: datetime, *, now: datetime | None = None) -> float:
+        """Seconds since an instant."""
+        return (instant(self._db.now(now)) - moment).total_seconds()
+
     async def find(self, query: JobQuery) -> list[Job]:
         """Jobs by filter, one page."""
         statement, values = _find(query)
