@@ -157,6 +157,8 @@ class Runtime:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
+                # All is closed: one that comes now must not turn a clean end into a death by signal.
+                signal.signal(number, signal.SIG_IGN)
 
     def _consumer(self) -> Consumer:
         settings, opened = self._settings, self._opened
