@@ -16,30 +16,64 @@ import asyncpg
 import httpx2
 import redis
 
+from taskflow.wiring import database
 from tests import servers
 from tests.support import until_sync
 
 
+def bare(**settings: str) -> dict[str, str]:
+    """An environment with these settings of TaskFlow and no other; tasks for tests, and logs for machines."""
+    return {
+        **{name: value for name, value in os.environ.items() if not name.startswith("TASKFLOW_")},
+        "TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks",
+        "TASKFLOW_LOG_FORMAT": "json",
+        **settings,
+    }
+
+
 class Node:
-    """One process of a cluster."""
+    """One process.
+
+    Attributes:
+        roles: what it does.
+        environment: what it finds there when it is started next.
+    """
 
     def __init__(self, roles: str, command: list[str], environment: dict[str, str], directory: Path) -> None:
-        self.roles = roles
-        self._command, self._environment, self._directory = command, environment, directory
+        self.roles, self.environment = roles, environment
+        self._command, self._directory = command, directory
         self.process: subprocess.Popen[bytes] | None = None
+        self._said = 0
 
     def start(self) -> Self:
         """Start it, and wait for nothing."""
+        self._said = len(self.output)
         with (self._directory / "output").open("ab") as output:
             self.process = subprocess.Popen(
                 self._command,
                 cwd=self._directory,
-                env=self._environment,
+                env=self.environment,
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
             )
         return self
+
+    @property
+    def runs(self) -> bool:
+        """Whether it was started and has not ended."""
+        return self.process is not None and self.process.poll() is None
+
+    @property
+    def started(self) -> bool:
+        """Whether its roles work: a process says so once."""
+        return f"roles {', '.join(self.roles.split(','))} " in self.output[self._said :]
+
+    @property
+    def output(self) -> str:
+        """What it said, over all its starts."""
+        path = self._directory / "output"
+        return path.read_text() if path.exists() else ""
 
     @property
     def pid(self) -> int:
@@ -53,11 +87,20 @@ class Node:
         self.process.kill()
         self.process.wait()
 
+    def signal(self, number: signal.Signals) -> None:
+        """And wait for nothing."""
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 40) -> int:
+        """Until it has ended; the exit code."""
+        assert self.process is not None
+        return self.process.wait(seconds)
+
     def stop(self, seconds: float = 40) -> int:
         """Politely; the exit code."""
-        assert self.process is not None
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(seconds)
+        self.signal(signal.SIGTERM)
+        return self.wait(seconds)
 
 
 class Cluster:
@@ -79,7 +122,7 @@ class Cluster:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
         self.environment = {
-            **{name: value for name, value in os.environ.items() if not name.startswith("TASKFLOW_")},
+            **bare(),
             "TASKFLOW_NAMESPACE": self.namespace,
             "TASKFLOW_STORE_URL": f"{self.database}{'&' if '?' in self.database else '?'}schema={self.namespace}",
             "TASKFLOW_BROKER_URL": self.broker,
@@ -89,8 +132,6 @@ class Cluster:
             "TASKFLOW_ARTIFACTS_URL": self.s3.url,
             "TASKFLOW_ARTIFACTS_ACCESS_KEY": self.s3.access_key,
             "TASKFLOW_ARTIFACTS_SECRET_KEY": self.s3.secret_key,
-            "TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks",
-            "TASKFLOW_LOG_FORMAT": "json",
             "TASKFLOW_API_RATE_LIMIT": "none",
             "TASKFLOW_CONSUMER_LEASE": "4",
             **environment,
@@ -100,12 +141,12 @@ class Cluster:
 
     def __enter__(self) -> Self:
         self.sql(f'CREATE SCHEMA IF NOT EXISTS "{self.namespace}"')
-        self.taskflow("db", "upgrade")
+        database.upgrade(self.environment["TASKFLOW_STORE_URL"])
         return self
 
     def __exit__(self, *_: object) -> None:
         for node in self.nodes:
-            if node.process is not None and node.process.poll() is None:
+            if node.runs:
                 node.kill()
         self.http.close()
         self._forget()
@@ -125,12 +166,16 @@ class Cluster:
 
     def node(self, roles: str, *, port: int | None = None, **environment: str) -> Node:
         """Start a process with some roles; an API on a port of its own where one is given."""
+        return self.place(roles, port=port, **environment).start()
+
+    def place(self, roles: str, *, port: int | None = None, **environment: str) -> Node:
+        """A process with some roles, to be started later."""
         directory = self.directory / f"node{len(self.nodes)}"
         directory.mkdir()
         command = [sys.executable, "-m", "taskflow", "run", "--roles", roles]
         if "api" in roles:
             command += ["--port", str(port or self.port)]
-        node = Node(roles, command, {**self.environment, **environment}, directory).start()
+        node = Node(roles, command, {**self.environment, **environment}, directory)
         self.nodes.append(node)
         return node
 
@@ -185,7 +230,7 @@ class Cluster:
     @property
     def output(self) -> str:
         """What the processes said."""
-        return "\n".join(path.read_text() for path in sorted(self.directory.glob("node*/output")))
+        return "\n".join(node.output for node in self.nodes)
 
     def _status(self, path: str) -> int:
         assert all(node.process is None or node.process.poll() is None for node in self.nodes), self.output

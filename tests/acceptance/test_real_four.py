@@ -1,4 +1,4 @@
-"""The main job on PostgreSQL, RabbitMQ, Redis and S3, its roles together and apart."""
+"""What shows only on PostgreSQL, RabbitMQ, Redis and S3: what lies where, and workers that come and go."""
 
 from __future__ import annotations
 
@@ -67,23 +67,12 @@ def test_a_thousand_jobs(cluster: Cluster, shape: tuple[str, ...]) -> None:
     until_sync(lambda: any(ids[-1].encode() in key for key in cluster.in_redis()), 10)
 
 
-@pytest.mark.parametrize("shape", [APART, TOGETHER], ids=["apart", "together"])
-def test_retries_delays_cancels_and_waits_are_the_same(cluster: Cluster, shape: tuple[str, ...]) -> None:
-    """What the embedded mode does."""
-    start(cluster, shape)
-    [flaky] = cluster.submit("demo.flaky", {"fail_times": 1})
-    [later] = cluster.submit("demo.echo", delay=1)
-    [long] = cluster.submit("demo.sleep", {"seconds": 60})
-    [hopeless] = cluster.submit("demo.fail", {"message": "no"}, max_attempts=1)
-    until_sync(lambda: cluster.job(long)["state"] == "running", 20)
-    assert cluster.http.post(f"/jobs/{long}/cancel").status_code == 202
-    assert cluster.job(long, wait=10)["state"] == "cancelled"
-    assert cluster.job(later, wait=20)["state"] == "succeeded"
-    assert [attempt["outcome"] for attempt in cluster.job(flaky, wait=20)["attempts"]] == ["failed", "succeeded"]
-    assert cluster.job(hopeless, wait=20)["state"] == "failed"
-    assert [job["id"] for job in cluster.http.get("/dead-letters").json()["items"]] == [hopeless]
-    assert cluster.http.post(f"/jobs/{hopeless}/replay").status_code == 200
-    assert cluster.job(hopeless, wait=20)["run"] == 2
+def test_the_schema_goes_and_comes_by_command(cluster: Cluster) -> None:
+    """As an operator does it, by the settings alone."""
+    cluster.taskflow("db", "downgrade", "base")
+    assert cluster.sql(f"SELECT to_regclass('{cluster.namespace}.jobs')")[0][0] is None
+    cluster.taskflow("db", "upgrade")
+    assert cluster.count("true", "jobs") == 0
 
 
 def closings(cluster: Cluster) -> Counter[int]:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.acceptance.conftest import Process
+from tests.acceptance.system import System, embedded
 from tests.support import until_sync
 from tests.throwaway import CannotStart, ThrowawayRedis, ThrowawayWeed
 
@@ -37,9 +37,9 @@ def weed() -> Iterator[ThrowawayWeed]:
 
 
 @pytest.fixture
-def process(tmp_path: Path, redis: ThrowawayRedis, weed: ThrowawayWeed) -> Iterator[Process]:
+def process(tmp_path: Path, redis: ThrowawayRedis, weed: ThrowawayWeed) -> Iterator[System]:
     """One that uses both."""
-    running = Process(
+    with embedded(
         tmp_path,
         TASKFLOW_CACHE_URL=redis.url,
         TASKFLOW_EVENTS_URL=redis.url,
@@ -49,23 +49,22 @@ def process(tmp_path: Path, redis: ThrowawayRedis, weed: ThrowawayWeed) -> Itera
         TASKFLOW_ARTIFACTS_ACCESS_KEY=weed.access_key,
         TASKFLOW_ARTIFACTS_SECRET_KEY=weed.secret_key,
         TASKFLOW_NAMESPACE="house",
-    ).start()
-    yield running
-    running.close()
+    ) as running:
+        yield running.start()
 
 
-def down(process: Process) -> set[str]:
+def down(process: System) -> set[str]:
     """Components that do not answer."""
     components: dict[str, Any] = process.http.get("/health").json()["components"]
     return {name for name, found in components.items() if found["status"] != "ok"}
 
 
-def log_of(process: Process, job_id: str) -> tuple[str, str]:
+def log_of(process: System, job_id: str) -> tuple[str, str]:
     answer = process.http.get(f"/logs/{job_id}")
     return answer.headers.get("taskflow-logs", ""), answer.text
 
 
-def done(process: Process, payload: dict[str, Any]) -> tuple[str, float]:
+def done(process: System, payload: dict[str, Any]) -> tuple[str, float]:
     """Submit a job that logs, wait for its end; its id and the seconds that took."""
     began = time.monotonic()
     job_id = process.submit("demo.log", payload)
@@ -73,7 +72,7 @@ def done(process: Process, payload: dict[str, Any]) -> tuple[str, float]:
     return job_id, time.monotonic() - began
 
 
-def test_jobs_do_not_notice_an_outage(process: Process, redis: ThrowawayRedis, weed: ThrowawayWeed) -> None:
+def test_jobs_do_not_notice_an_outage(process: System, redis: ThrowawayRedis, weed: ThrowawayWeed) -> None:
     """Results, logs and limits are there all the time; what was to be stored is stored at the end."""
     assert down(process) == set()
     before, _ = done(process, {"lines": ["before"]})
@@ -104,7 +103,7 @@ def test_jobs_do_not_notice_an_outage(process: Process, redis: ThrowawayRedis, w
     assert weed.secret_key not in process.output
 
 
-def test_what_an_outage_kept_from_s3_survives_a_kill(process: Process, weed: ThrowawayWeed) -> None:
+def test_what_an_outage_kept_from_s3_survives_a_kill(process: System, weed: ThrowawayWeed) -> None:
     """The lines lie in the spool, and the next process ships them."""
     weed.stop()
     job_id, _ = done(process, {"lines": ["kept"]})

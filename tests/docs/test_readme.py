@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import Process
+from tests.acceptance.system import embedded
 
 ROOT = Path(__file__).parents[2]
 BLOCKS = re.findall(r"```(\w+)\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
@@ -52,25 +52,23 @@ def test_the_commands_in_their_order(tmp_path: Path) -> None:
     assert "make dev" in commands[0]
     assert "make test" in commands[0]
     (tmp_path / "mytasks.py").write_text(blocks("python")[0])
-    process = Process(tmp_path, TASKFLOW_TASKS_MODULES="taskflow.demo,mytasks").start()
-    try:
+    with embedded(tmp_path, TASKFLOW_TASKS_MODULES="taskflow.demo,mytasks") as system:
+        system.start()
         ran = 0
         job_id = ""
         for block in commands[1:]:
             if SERVERS in block:
                 continue
             command = "\n".join(line for line in block.splitlines() if "taskflow dev" not in line)
-            output = shell(command, tmp_path, process.port, ID=job_id)
+            output = shell(command, tmp_path, system.port, ID=job_id)
             if "curl -s -X POST" in block:
                 job_id = json.loads(output)["id"]
             elif "Prefer" in block:
                 assert '"state":"succeeded"' in output
             ran += 1
         assert ran >= 4
-        [mine] = process.http.get("/jobs", params={"task": "mail.welcome"}).json()["items"]
-        assert process.job(mine["id"], wait=10)["state"] == "succeeded"
-    finally:
-        process.close()
+        [mine] = system.http.get("/jobs", params={"task": "mail.welcome"}).json()["items"]
+        assert system.job(mine["id"], wait=10)["state"] == "succeeded"
 
 
 def test_the_settings_for_real_servers_are_accepted(tmp_path: Path) -> None:
