@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from tests import servers
 from tests.adapter_report import AdapterReport
+from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, own
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -16,6 +19,27 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure() -> None:
     """End the servers that were started for this run."""
     servers.close()
+
+
+@pytest.fixture
+def own_redis() -> Iterator[ThrowawayRedis]:
+    """One that a test may stop, fill and flush."""
+    with own(ThrowawayRedis()) as server:
+        yield server
+
+
+@pytest.fixture
+def own_weed() -> Iterator[ThrowawayWeed]:
+    """An S3 that a test may stop."""
+    with own(ThrowawayWeed()) as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq() -> Iterator[ThrowawayRabbitMQ]:
+    """One that a test may stop, fill and starve."""
+    with own(ThrowawayRabbitMQ()) as server:
+        yield server
 
 
 @pytest.fixture

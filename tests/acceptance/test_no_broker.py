@@ -17,22 +17,15 @@ pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 
 
 @pytest.fixture
-def rabbit() -> Iterator[ThrowawayRabbitMQ]:
-    """One that a test may stop."""
-    with ThrowawayRabbitMQ() as server:
-        yield server
-
-
-@pytest.fixture
-def cluster(tmp_path: Path, rabbit: ThrowawayRabbitMQ) -> Iterator[Cluster]:
+def cluster(tmp_path: Path, own_rabbitmq: ThrowawayRabbitMQ) -> Iterator[Cluster]:
     """Three processes on it."""
-    with Cluster(tmp_path, TASKFLOW_BROKER_URL=rabbit.url) as made:
+    with Cluster(tmp_path, TASKFLOW_BROKER_URL=own_rabbitmq.url) as made:
         for roles in ("api", "scheduler", "consumer"):
             made.node(roles)
         yield made.ready()
 
 
-def test_every_submit_is_accepted_while_the_broker_is_away(cluster: Cluster, rabbit: ThrowawayRabbitMQ) -> None:
+def test_every_submit_is_accepted_while_the_broker_is_away(cluster: Cluster, own_rabbitmq: ThrowawayRabbitMQ) -> None:
     """Jobs go on running by draw; after its return tickets come again."""
     over = threading.Event()
     codes: list[int] = []
@@ -46,12 +39,12 @@ def test_every_submit_is_accepted_while_the_broker_is_away(cluster: Cluster, rab
             pool.submit(submit)
         try:
             until_sync(lambda: cluster.count("true") > 50, 20)
-            rabbit.kill()
+            own_rabbitmq.kill()
             before = len(codes)
             until_sync(lambda: len(codes) > before + 300, 60)
             done = cluster.count("true")
             until_sync(lambda: cluster.count("true") > done + 100, 30)
-            rabbit.start()
+            own_rabbitmq.start()
             until_sync(lambda: "is back" in cluster.output, 60)
         finally:
             over.set()
@@ -59,13 +52,13 @@ def test_every_submit_is_accepted_while_the_broker_is_away(cluster: Cluster, rab
     until_sync(lambda: cluster.count("state = 'succeeded'") == len(codes), 30)
 
 
-def test_a_purge_of_all_queues_loses_nothing(cluster: Cluster, rabbit: ThrowawayRabbitMQ) -> None:
+def test_a_purge_of_all_queues_loses_nothing(cluster: Cluster, own_rabbitmq: ThrowawayRabbitMQ) -> None:
     """Ten thousand tickets gone, ten thousand jobs run."""
     [consumer] = [node for node in cluster.nodes if node.roles == "consumer"]
     consumer.stop()
     cluster.submit("demo.echo", count=10_000)
     lane = f"{cluster.namespace}.default.normal.v1"
-    until_sync(lambda: f"{lane}\t0" not in rabbit.ctl("-q", "list_queues", "name", "messages"), 30)
-    rabbit.ctl("purge_queue", lane)
+    until_sync(lambda: f"{lane}\t0" not in own_rabbitmq.ctl("-q", "list_queues", "name", "messages"), 30)
+    own_rabbitmq.ctl("purge_queue", lane)
     consumer.start()
     until_sync(lambda: cluster.count("state = 'succeeded'") == 10_000, 90)

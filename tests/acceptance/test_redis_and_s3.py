@@ -11,43 +11,23 @@ import pytest
 
 from tests.acceptance.system import System, embedded
 from tests.support import until_sync
-from tests.throwaway import CannotStart, ThrowawayRedis, ThrowawayWeed
+from tests.throwaway import ThrowawayRedis, ThrowawayWeed
 
 pytestmark = pytest.mark.adapter("redis", "s3")
 
 
 @pytest.fixture
-def redis() -> Iterator[ThrowawayRedis]:
-    """One that may be stopped."""
-    try:
-        with ThrowawayRedis() as server:
-            yield server
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def weed() -> Iterator[ThrowawayWeed]:
-    """One that may be stopped."""
-    try:
-        with ThrowawayWeed() as server:
-            yield server
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def process(tmp_path: Path, redis: ThrowawayRedis, weed: ThrowawayWeed) -> Iterator[System]:
+def process(tmp_path: Path, own_redis: ThrowawayRedis, own_weed: ThrowawayWeed) -> Iterator[System]:
     """One that uses both."""
     with embedded(
         tmp_path,
-        TASKFLOW_CACHE_URL=redis.url,
-        TASKFLOW_EVENTS_URL=redis.url,
-        TASKFLOW_LIMITER_URL=redis.url,
+        TASKFLOW_CACHE_URL=own_redis.url,
+        TASKFLOW_EVENTS_URL=own_redis.url,
+        TASKFLOW_LIMITER_URL=own_redis.url,
         TASKFLOW_API_RATE_LIMIT="1/hour burst 20",
-        TASKFLOW_ARTIFACTS_URL=weed.url,
-        TASKFLOW_ARTIFACTS_ACCESS_KEY=weed.access_key,
-        TASKFLOW_ARTIFACTS_SECRET_KEY=weed.secret_key,
+        TASKFLOW_ARTIFACTS_URL=own_weed.url,
+        TASKFLOW_ARTIFACTS_ACCESS_KEY=own_weed.access_key,
+        TASKFLOW_ARTIFACTS_SECRET_KEY=own_weed.secret_key,
         TASKFLOW_NAMESPACE="house",
     ) as running:
         yield running.start()
@@ -72,14 +52,14 @@ def done(process: System, payload: dict[str, Any]) -> tuple[str, float]:
     return job_id, time.monotonic() - began
 
 
-def test_jobs_do_not_notice_an_outage(process: System, redis: ThrowawayRedis, weed: ThrowawayWeed) -> None:
+def test_jobs_do_not_notice_an_outage(process: System, own_redis: ThrowawayRedis, own_weed: ThrowawayWeed) -> None:
     """Results, logs and limits are there all the time; what was to be stored is stored at the end."""
     assert down(process) == set()
     before, _ = done(process, {"lines": ["before"]})
     until_sync(lambda: log_of(process, before)[0] == "complete")
-    assert b"house:limit:" in redis.ask("KEYS", "house:*")
-    redis.kill()
-    weed.stop()
+    assert b"house:limit:" in own_redis.ask("KEYS", "house:*")
+    own_redis.kill()
+    own_weed.stop()
     # Each of the ways to wait has its deadline: an event that never comes costs a poll of 2 s.
     within, seconds = done(process, {"lines": ["within", "the outage"]})
     assert seconds < 12
@@ -89,8 +69,8 @@ def test_jobs_do_not_notice_an_outage(process: System, redis: ThrowawayRedis, we
     answers = [process.http.post("/jobs", json={"task": "demo.echo"}).status_code for _ in range(30)]
     assert answers.count(202) <= 20
     assert 429 in answers
-    redis.start()
-    weed.start()
+    own_redis.start()
+    own_weed.start()
     until_sync(lambda: down(process) == set(), within=20)
     until_sync(lambda: log_of(process, within)[0] == "complete", within=30)
     text = log_of(process, within)[1]
@@ -100,14 +80,14 @@ def test_jobs_do_not_notice_an_outage(process: System, redis: ThrowawayRedis, we
     until_sync(lambda: process.http.post("/jobs", json={"task": "demo.echo"}).status_code == 202)
     _, seconds = done(process, {"lines": ["after"]})
     assert seconds < 6
-    assert weed.secret_key not in process.output
+    assert own_weed.secret_key not in process.output
 
 
-def test_what_an_outage_kept_from_s3_survives_a_kill(process: System, weed: ThrowawayWeed) -> None:
+def test_what_an_outage_kept_from_s3_survives_a_kill(process: System, own_weed: ThrowawayWeed) -> None:
     """The lines lie in the spool, and the next process ships them."""
-    weed.stop()
+    own_weed.stop()
     job_id, _ = done(process, {"lines": ["kept"]})
     process.kill()
-    weed.start()
+    own_weed.start()
     process.start()
     until_sync(lambda: log_of(process, job_id)[0] == "complete" and "kept" in log_of(process, job_id)[1], within=30)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx2
@@ -17,7 +17,7 @@ from taskflow.ports.artifacts import Artifacts
 from taskflow.testing.artifacts import ArtifactsSuite
 from tests import servers
 from tests.servers import S3
-from tests.throwaway import CannotStart, ThrowawayWeed
+from tests.throwaway import ThrowawayWeed
 
 pytestmark = pytest.mark.adapter("s3")
 
@@ -149,26 +149,16 @@ async def test_an_endpoint_that_hangs_fails_at_the_deadline() -> None:
                 await store.put("k", b"1")
 
 
-@pytest.fixture
-def weed() -> Iterator[ThrowawayWeed]:
-    """One that may be stopped."""
-    try:
-        with ThrowawayWeed() as started:
-            yield started
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
-async def test_a_store_that_was_away_works_again(weed: ThrowawayWeed) -> None:
+async def test_a_store_that_was_away_works_again(own_weed: ThrowawayWeed) -> None:
     """The same opened adapter; what it held is still there."""
-    async with opened(S3(weed.url, weed.access_key, weed.secret_key)) as store:
+    async with opened(S3(own_weed.url, own_weed.access_key, own_weed.secret_key)) as store:
         await store.put("k", b"1")
-        weed.stop()
+        own_weed.stop()
         with pytest.raises(ArtifactsUnavailable):
             await store.read("k")
         with pytest.raises(ArtifactsUnavailable):
             await store.stat("k")
-        await weed.start_beside()
+        await own_weed.start_beside()
         assert await store.read("k") == b"1"
         with pytest.raises(NotFound):
             await store.read("other")

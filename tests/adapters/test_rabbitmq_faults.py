@@ -14,8 +14,8 @@ from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import Ticket
 from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
-from tests.proxy import Proxy
 from tests.rabbit import House
+from tests.throwaway.proxy import Proxy
 
 pytestmark = pytest.mark.adapter("rabbitmq")
 
@@ -24,7 +24,7 @@ pytestmark = pytest.mark.adapter("rabbitmq")
 async def proxy(rabbit: House) -> AsyncIterator[Proxy]:
     """Stands before RabbitMQ."""
     parts = urlsplit(rabbit.url)
-    async with Proxy(parts.hostname or "", parts.port or 5672) as running:
+    async with Proxy(parts.port or 5672, parts.hostname or "") as running:
         yield running
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -14,10 +13,9 @@ from taskflow.core.errors import BrokerUnavailable
 from taskflow.ports.broker import Delivery
 from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
-from tests.throwaway_rabbitmq import ThrowawayRabbit, missing
+from tests.throwaway import ThrowawayRabbitMQ
 
 pytestmark = [
-    pytest.mark.skipif(bool(missing()), reason=missing() or "there is one"),
     pytest.mark.slow,
     pytest.mark.adapter("rabbitmq"),
 ]
@@ -25,33 +23,22 @@ RECOVERY = 10.0
 """Seconds from a broker that answers again to jobs that flow again."""
 
 
-@pytest.fixture
-async def node() -> AsyncIterator[ThrowawayRabbit]:
-    """A running node."""
-    rabbit = ThrowawayRabbit()
-    try:
-        await rabbit.start()
-        yield rabbit
-    finally:
-        await rabbit.remove()
-
-
-async def test_a_restart_is_survived(node: ThrowawayRabbit, caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_restart_is_survived(own_rabbitmq: ThrowawayRabbitMQ, caplog: pytest.LogCaptureFixture) -> None:
     """Confirmed tickets are still there, consumers are back within ten seconds, and the outage is told in few lines."""
     key, landing = lane_key(), Landing()
-    async with RabbitBroker.from_url(node.url) as opened, opened.consume([key], 10, landing) as consumption:
+    async with RabbitBroker.from_url(own_rabbitmq.url) as opened, opened.consume([key], 10, landing) as consumption:
         await until(lambda: consumption.live)
         kept = tickets_of(key, 5)
         await opened.publish(kept)
         await until(lambda: landing.tickets == kept)
-        await node.settle()
-        await node.stop()
+        await own_rabbitmq.settle()
+        own_rabbitmq.kill()
         await until(lambda: not consumption.live)
         await landing.ack()
         caplog.clear()
         with pytest.raises(BrokerUnavailable):
             await opened.publish(tickets_of(key, 1))
-        await node.start()
+        await own_rabbitmq.start_beside()
         up = time.monotonic()
         await until(lambda: consumption.live, within=RECOVERY)
         sent = tickets_of(key, 1)
@@ -62,17 +49,19 @@ async def test_a_restart_is_survived(node: ThrowawayRabbit, caplog: pytest.LogCa
     assert len(told) <= 6
 
 
-async def test_an_alarm_blocks_publishing_only(node: ThrowawayRabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_alarm_blocks_publishing_only(
+    own_rabbitmq: ThrowawayRabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A publish ends at its deadline, the next ones at once; consuming goes on; afterwards everything does.
 
     What was sent before the broker said so may arrive late: at most once, since nothing is sent again.
     """
     monkeypatch.setattr(publishing, "DEADLINE", 1.0)
     key, landing = lane_key(), Landing()
-    async with RabbitBroker.from_url(node.url) as opened, opened.consume([key], 1, landing) as consumption:
+    async with RabbitBroker.from_url(own_rabbitmq.url) as opened, opened.consume([key], 1, landing) as consumption:
         before = tickets_of(key, 3)
         await opened.publish(before)
-        await node.control("set_vm_memory_high_watermark", "absolute", "1MB")
+        await own_rabbitmq.ctl_beside("set_vm_memory_high_watermark", "absolute", "1MB")
         late = tickets_of(key, 1)
 
         async def blocked() -> bool:
@@ -96,7 +85,7 @@ async def test_an_alarm_blocks_publishing_only(node: ThrowawayRabbit, monkeypatc
 
         await until(drained)
         assert consumption.live
-        await node.control("set_vm_memory_high_watermark", "0.6")
+        await own_rabbitmq.ctl_beside("set_vm_memory_high_watermark", "0.6")
         after = tickets_of(key, 1)
 
         async def taken() -> bool:
@@ -118,16 +107,18 @@ async def test_an_alarm_blocks_publishing_only(node: ThrowawayRabbit, monkeypatc
         assert landing.tickets.count(before[0]) == 1
 
 
-async def test_a_queue_without_a_leader_harms_no_other(node: ThrowawayRabbit, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_queue_without_a_leader_harms_no_other(
+    own_rabbitmq: ThrowawayRabbitMQ, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It is left out for a while; the connections stay, and once it has a leader again it is used again."""
     monkeypatch.setattr(publishing, "DEADLINE", 1.0)
     monkeypatch.setattr(publishing, "MUTED", 2.0)
     silent, other, landing = lane_key(), lane_key(), Landing()
-    async with RabbitBroker.from_url(node.url) as opened, opened.consume([silent, other], 50, landing):
+    async with RabbitBroker.from_url(own_rabbitmq.url) as opened, opened.consume([silent, other], 50, landing):
         await opened.publish([*tickets_of(silent, 1), *tickets_of(other, 1)])
         await until(lambda: len(landing.tickets) == 2)
         links = opened._publish_link.connection, opened._consume_link.connection
-        await node.hush(opened._topology.queue(silent))
+        await own_rabbitmq.hush(opened._topology.queue(silent))
         with pytest.raises(BrokerUnavailable):
             await opened.publish([*tickets_of(silent, 1), *tickets_of(other, 1)])
         await until(lambda: silent in opened._publishing._muted)
@@ -136,7 +127,7 @@ async def test_a_queue_without_a_leader_harms_no_other(node: ThrowawayRabbit, mo
         await opened.publish([*tickets_of(silent, 3), *sent])
         assert time.monotonic() - started < 1
         await until(lambda: set(sent) <= set(landing.tickets))
-        await node.hush(opened._topology.queue(silent), silent=False)
+        await own_rabbitmq.hush(opened._topology.queue(silent), silent=False)
         again = tickets_of(silent, 1)
 
         async def arrived() -> bool:
@@ -147,7 +138,7 @@ async def test_a_queue_without_a_leader_harms_no_other(node: ThrowawayRabbit, mo
         assert (opened._publish_link.connection, opened._consume_link.connection) == links
 
 
-async def test_every_confirmed_ticket_arrives_over_restarts(node: ThrowawayRabbit) -> None:
+async def test_every_confirmed_ticket_arrives_over_restarts(own_rabbitmq: ThrowawayRabbitMQ) -> None:
     """Whatever falls between."""
     keys, waiting = [lane_key() for _ in range(3)], list[Delivery]()
     confirmed, arrived = set[str](), set[str]()
@@ -157,7 +148,7 @@ async def test_every_confirmed_ticket_arrives_over_restarts(node: ThrowawayRabbi
         waiting.append(delivery)
         arrived.update(ticket.job_id for ticket in delivery.tickets)
 
-    async with RabbitBroker.from_url(node.url) as opened, opened.consume(keys, 50, land):
+    async with RabbitBroker.from_url(own_rabbitmq.url) as opened, opened.consume(keys, 50, land):
 
         async def publish() -> None:
             while not ending.is_set():
@@ -182,8 +173,8 @@ async def test_every_confirmed_ticket_arrives_over_restarts(node: ThrowawayRabbi
             await until(lambda: len(confirmed) > goal, within=30)  # noqa: B023 - awaited here
             if restarts < 2:
                 # In its own way: a node that is killed twice in a row may leave its young queues without a leader for good.
-                await node.control("stop_app")
-                await node.control("start_app")
+                await own_rabbitmq.ctl_beside("stop_app")
+                await own_rabbitmq.ctl_beside("start_app")
         ending.set()
         await publishing_now
         await until(lambda: confirmed <= arrived, within=30)

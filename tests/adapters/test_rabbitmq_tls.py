@@ -15,8 +15,8 @@ from taskflow.adapters.rabbitmq import RabbitBroker, broker, probe
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import until
-from tests.proxy import Proxy
 from tests.rabbit import House
+from tests.throwaway.proxy import Proxy
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
@@ -40,7 +40,7 @@ async def address(rabbit: House, certificate: Path) -> AsyncIterator[str]:
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
     parts = urlsplit(rabbit.url)
-    async with Proxy(parts.hostname or "", parts.port or 5672, tls) as proxy:
+    async with Proxy(parts.port or 5672, parts.hostname or "", tls) as proxy:
         yield f"amqps://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 from redis.asyncio import Redis
@@ -18,26 +18,16 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.testing.events import following
 from taskflow.testing.facts import until
 from taskflow.testing.limiter import SLOW
-from tests.throwaway import CannotStart, ThrowawayRedis
+from tests.throwaway import ThrowawayRedis, own
 from tests.throwaway.proxy import Proxy
 
 pytestmark = pytest.mark.adapter("redis")
 
 
 @pytest.fixture
-def server() -> Iterator[ThrowawayRedis]:
-    """One that may be stopped and flushed."""
-    try:
-        with ThrowawayRedis() as started:
-            yield started
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-async def proxy(server: ThrowawayRedis) -> AsyncIterator[Proxy]:
+async def proxy(own_redis: ThrowawayRedis) -> AsyncIterator[Proxy]:
     """What stands before it."""
-    async with Proxy(server.port) as opened:
+    async with Proxy(own_redis.port) as opened:
         yield opened
 
 
@@ -46,12 +36,12 @@ def told(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 async def test_a_cache_that_is_away_has_nothing_and_costs_nothing(
-    server: ThrowawayRedis, caplog: pytest.LogCaptureFixture
+    own_redis: ThrowawayRedis, caplog: pytest.LogCaptureFixture
 ) -> None:
     """One line when it goes, one when it is back; no call waits in between, and none raises."""
-    async with RedisCache.from_url(server.url) as cache:
+    async with RedisCache.from_url(own_redis.url) as cache:
         await cache.put("k", b"1", 60)
-        server.kill()
+        own_redis.kill()
         assert await cache.get("k") is None
         began = time.monotonic()
         for _ in range(1_000):
@@ -62,7 +52,7 @@ async def test_a_cache_that_is_away_has_nothing_and_costs_nothing(
         with pytest.raises(TaskFlowError, match="does not answer"):
             await cache.ping()
         assert len(told(caplog)) == 1
-        await server.start_beside()
+        await own_redis.start_beside()
 
         async def works() -> bool:
             await cache.put("k", b"3", 60)
@@ -75,18 +65,18 @@ async def test_a_cache_that_is_away_has_nothing_and_costs_nothing(
     assert "(cache) is back" in back
 
 
-async def test_a_redis_that_hangs_costs_one_deadline(server: ThrowawayRedis) -> None:
+async def test_a_redis_that_hangs_costs_one_deadline(own_redis: ThrowawayRedis) -> None:
     """Whoever comes after the first does not wait."""
-    async with RedisCache.from_url(server.url) as cache:
+    async with RedisCache.from_url(own_redis.url) as cache:
         await cache.put("k", b"1", 60)
-        server.pause()
+        own_redis.pause()
         try:
             began = time.monotonic()
             assert await asyncio.gather(*(cache.get("k") for _ in range(100))) == [None] * 100
             assert await cache.get("k") is None
             assert time.monotonic() - began < 3 * redis_link.CALL
         finally:
-            server.go_on()
+            own_redis.go_on()
 
         async def works() -> bool:
             return await cache.get("k") == b"1"
@@ -94,16 +84,18 @@ async def test_a_redis_that_hangs_costs_one_deadline(server: ThrowawayRedis) -> 
         await until(works)
 
 
-async def test_subscribers_hear_again_after_an_outage(server: ThrowawayRedis, caplog: pytest.LogCaptureFixture) -> None:
+async def test_subscribers_hear_again_after_an_outage(
+    own_redis: ThrowawayRedis, caplog: pytest.LogCaptureFixture
+) -> None:
     """Those from before it and those from within it; what was said meanwhile is lost."""
-    async with RedisEvents.from_url(server.url) as events, events.subscribe("before") as before:
+    async with RedisEvents.from_url(own_redis.url) as events, events.subscribe("before") as before:
         await events.publish("before", b"1")
         assert await following(before, 1) == [("before", b"1")]
-        server.kill()
+        own_redis.kill()
         await events.publish("before", b"lost")
         async with events.subscribe("within") as within:
             await events.publish("within", b"lost")
-            await server.start_beside()
+            await own_redis.start_beside()
             await until(lambda: _answers(events))
             async with events.subscribe("after"):
                 pass  # the server knows all subscriptions once it knows this one
@@ -122,13 +114,13 @@ async def _answers(events: RedisEvents) -> bool:
     return True
 
 
-async def test_a_cut_connection_is_made_anew(server: ThrowawayRedis, proxy: Proxy) -> None:
+async def test_a_cut_connection_is_made_anew(own_redis: ThrowawayRedis, proxy: Proxy) -> None:
     """The one that listens above all."""
     async with RedisEvents.from_url(f"redis://127.0.0.1:{proxy.port}") as events, events.subscribe("t") as messages:
         for n in range(3):
             proxy.cut()
-            before = proxy.connections
-            await until(lambda before=before: proxy.connections > before)  # type: ignore[misc]
+            before = proxy.accepted
+            await until(lambda before=before: proxy.accepted > before)  # type: ignore[misc]
             await until(lambda: _answers(events))
             async with events.subscribe("other"):
                 pass
@@ -137,15 +129,15 @@ async def test_a_cut_connection_is_made_anew(server: ThrowawayRedis, proxy: Prox
 
 
 async def test_a_listener_that_hears_nothing_at_all_connects_anew(
-    server: ThrowawayRedis, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+    own_redis: ThrowawayRedis, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A half-open connection looks like a quiet one: the server is asked for a sign of life."""
     monkeypatch.setattr("taskflow.adapters.redis.listener.QUIET", 0.1)
     async with RedisEvents.from_url(f"redis://127.0.0.1:{proxy.port}") as events, events.subscribe("t") as messages:
-        before = proxy.connections
-        proxy.silent = True
-        await until(lambda: proxy.connections > before)
-        proxy.silent = False
+        before = proxy.accepted
+        proxy.swallow()
+        await until(lambda: proxy.accepted > before)
+        proxy.swallow(False)
         await until(lambda: _answers(events))
         async with events.subscribe("other"):
             pass
@@ -153,35 +145,35 @@ async def test_a_listener_that_hears_nothing_at_all_connects_anew(
         assert await following(messages, 1) == [("t", b"1")]
 
 
-async def test_no_command_is_sent_twice(server: ThrowawayRedis, proxy: Proxy) -> None:
+async def test_no_command_is_sent_twice(own_redis: ThrowawayRedis, proxy: Proxy) -> None:
     """An answer that is lost does not double an INCR, as redis-py does unless it is told not to."""
     async with RedisLink(f"redis://127.0.0.1:{proxy.port}", "test") as link:
-        proxy.losing = 1
+        proxy.lose()
         assert await link.call(lambda redis: redis.incr("n")) is None
-        async with Redis.from_url(server.url) as client:
+        async with Redis.from_url(own_redis.url) as client:
             assert await client.get("n") == b"1"
         await until(lambda: not link.away())
         assert await link.call(lambda redis: redis.incr("n")) == 2
-    async with Proxy(server.port) as other, Redis(port=other.port) as plain:
+    async with Proxy(own_redis.port) as other, Redis(port=other.port) as plain:
         await plain.ping()
-        other.losing = 1
+        other.lose()
         # The trap is still there: once it is not, the link may be simpler.
         assert await plain.incr("m") == 2
 
 
-async def test_a_flush_changes_nothing_but_speed(server: ThrowawayRedis) -> None:
+async def test_a_flush_changes_nothing_but_speed(own_redis: ThrowawayRedis) -> None:
     """Values are gone, buckets are full, scripts are sent again, subscriptions stay."""
     async with (
-        RedisCache.from_url(server.url) as cache,
-        RedisLimiter.from_url(server.url) as limiter,
-        RedisEvents.from_url(server.url) as events,
+        RedisCache.from_url(own_redis.url) as cache,
+        RedisLimiter.from_url(own_redis.url) as limiter,
+        RedisEvents.from_url(own_redis.url) as events,
         events.subscribe("t") as messages,
     ):
         await cache.put("k", b"1", 60)
         await limiter.check("k", SLOW, 5)
-        server.ask("SCRIPT", "FLUSH")
+        own_redis.ask("SCRIPT", "FLUSH")
         assert not (await limiter.check("k", SLOW)).allowed
-        server.ask("FLUSHALL")
+        own_redis.ask("FLUSHALL")
         assert await cache.get("k") is None
         assert (await limiter.check("k", SLOW, 5)).allowed
         await cache.put("k", b"2", 60)
@@ -190,14 +182,14 @@ async def test_a_flush_changes_nothing_but_speed(server: ThrowawayRedis) -> None
         assert await following(messages, 1) == [("t", b"1")]
 
 
-async def test_a_limiter_without_redis_still_limits(server: ThrowawayRedis) -> None:
+async def test_a_limiter_without_redis_still_limits(own_redis: ThrowawayRedis) -> None:
     """In this process; and in Redis again when it is back."""
-    async with RedisLimiter.from_url(server.url) as limiter:
+    async with RedisLimiter.from_url(own_redis.url) as limiter:
         assert (await limiter.check("k", SLOW, 3)).remaining == 2
-        server.kill()
+        own_redis.kill()
         verdicts = [await limiter.check("k", SLOW) for _ in range(6)]
         assert [verdict.allowed for verdict in verdicts] == [True] * 5 + [False]
-        await server.start_beside()
+        await own_redis.start_beside()
 
         async def judged_in_redis() -> bool:
             return (await limiter.check("k", SLOW, 0)).remaining == 5
@@ -208,30 +200,24 @@ async def test_a_limiter_without_redis_still_limits(server: ThrowawayRedis) -> N
 
 async def test_what_a_redis_refuses_is_no_outage(caplog: pytest.LogCaptureFixture) -> None:
     """A full one still reads, and what it refuses is told once."""
-    try:
-        with ThrowawayRedis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction") as server:
-            async with RedisCache.from_url(server.url) as cache:
-                await cache.put("k", b"1", 60)
-                for n in range(100):
-                    await cache.put(f"k{n}", bytes(100_000), 60)
-                    assert await cache.get("k") == b"1"
-    except CannotStart as error:
-        pytest.skip(str(error))
+    with own(ThrowawayRedis("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")) as server:
+        async with RedisCache.from_url(server.url) as cache:
+            await cache.put("k", b"1", 60)
+            for n in range(100):
+                await cache.put(f"k{n}", bytes(100_000), 60)
+                assert await cache.get("k") == b"1"
     [line] = told(caplog)
     assert "refuses" in line
 
 
 async def test_a_wrong_password_is_told_without_it(caplog: pytest.LogCaptureFixture) -> None:
     """By health and by the log."""
-    try:
-        with ThrowawayRedis("--requirepass", "right") as server:
-            url = server.url.replace("redis://", "redis://:hunter2@")
-            async with RedisCache.from_url(url) as cache:
-                with pytest.raises(TaskFlowError, match=r"(?i)password") as caught:
-                    await cache.ping()
-            async with RedisCache.from_url(server.url.replace("redis://", "redis://:right@")) as cache:
-                await cache.put("k", b"1", 60)
-                assert await cache.get("k") == b"1"
-    except CannotStart as error:
-        pytest.skip(str(error))
+    with own(ThrowawayRedis("--requirepass", "right")) as server:
+        url = server.url.replace("redis://", "redis://:hunter2@")
+        async with RedisCache.from_url(url) as cache:
+            with pytest.raises(TaskFlowError, match=r"(?i)password") as caught:
+                await cache.ping()
+        async with RedisCache.from_url(server.url.replace("redis://", "redis://:right@")) as cache:
+            await cache.put("k", b"1", 60)
+            assert await cache.get("k") == b"1"
     assert "hunter2" not in caplog.text + str(caught.value)

@@ -19,9 +19,10 @@ from taskflow.core.job import Idempotency, Outcome, State
 from taskflow.testing.store import claimed, end, job, worker
 from taskflow.testing.store_facts import shown
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
-from tests.adapters.proxy import Proxy, proxied
 from tests.servers import POSTGRES
 from tests.support import until
+from tests.throwaway import free_ports
+from tests.throwaway.proxy import Proxy
 
 pytestmark = pytest.mark.adapter("postgresql")
 
@@ -47,9 +48,9 @@ async def store(name: str) -> AsyncIterator[PostgresStore]:
 async def behind(name: str) -> AsyncIterator[tuple[Proxy, PostgresStore]]:
     """A store behind a proxy that can fail."""
     await emptied(name)
-    async with proxied(PARTS.hostname or "127.0.0.1", PARTS.port or 5432) as (proxy, port):
+    async with Proxy(PARTS.port or 5432, PARTS.hostname or "127.0.0.1") as proxy:
         user = (PARTS.netloc.rpartition("@")[0] + "@") if "@" in PARTS.netloc else ""
-        url = f"postgresql://{user}127.0.0.1:{port}{PARTS.path}?schema={name}&sslmode=disable"
+        url = f"postgresql://{user}127.0.0.1:{proxy.port}{PARTS.path}?schema={name}&sslmode=disable"
         async with PostgresStore.from_url(url) as store:
             yield proxy, store
 
@@ -95,9 +96,9 @@ async def test_a_lost_reply_is_made_up_for(behind: tuple[Proxy, PostgresStore], 
     proxy, store = behind
     await store.ping()
     batch = [job(idempotency=Idempotency("jobs", f"k{n}", "f") if keyed else None) for n in range(5)]
-    proxy.fault = "deaf"
+    proxy.lose(containing=b"INSERT 0 ")
     stored = await store.insert(batch)
-    assert proxy.faults == 1
+    assert proxy.losing == 0
     assert [(one.job_id, one.created, one.state) for one in stored] == [(new.id, True, State.QUEUED) for new in batch]
     assert all(one.ticket for one in stored)
     assert await count(name) == 5
@@ -133,13 +134,13 @@ async def test_a_silent_server_is_told_within_two_seconds(behind: tuple[Proxy, P
     """A submit is not kept waiting by a server that accepts and says nothing."""
     proxy, store = behind
     await store.ping()
-    proxy.fault = "silent"
+    proxy.swallow()
     start = time.monotonic()
     with pytest.raises(StoreUnavailable):
         await store.insert([job()])
     assert time.monotonic() - start < 2.5
-    assert proxy.faults
-    proxy.fault = "none"
+    assert proxy.swallowed
+    proxy.swallow(False)
     proxy.cut()
     [stored] = await store.insert([job()])
     assert stored.created
@@ -147,8 +148,7 @@ async def test_a_silent_server_is_told_within_two_seconds(behind: tuple[Proxy, P
 
 async def test_a_server_that_is_down_is_told_at_once() -> None:
     """At start, and which database it is about."""
-    async with proxied("127.0.0.1", 9) as (_, port):
-        pass
+    [port] = free_ports(1)
     start = time.monotonic()
     with pytest.raises(StoreUnavailable):
         async with PostgresStore.from_url(f"postgresql://root@127.0.0.1:{port}/test"):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import shutil
 import ssl
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +14,7 @@ from taskflow.adapters.obstore import S3Artifacts
 from taskflow.adapters.redis import RedisCache, RedisEvents
 from taskflow.core.errors import ArtifactsUnavailable, TaskFlowError
 from taskflow.testing.events import following
-from tests.throwaway import CannotStart, ThrowawayRedis, ThrowawayWeed
+from tests.throwaway import ThrowawayRedis, ThrowawayWeed
 from tests.throwaway.proxy import Proxy
 
 
@@ -59,30 +58,10 @@ def tls(tmp_path_factory: pytest.TempPathFactory) -> Tls:
     return Tls(certificate, context)
 
 
-@pytest.fixture
-def redis() -> Iterator[ThrowawayRedis]:
-    """Without TLS itself."""
-    try:
-        with ThrowawayRedis() as server:
-            yield server
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
-@pytest.fixture
-def weed() -> Iterator[ThrowawayWeed]:
-    """Without TLS itself."""
-    try:
-        with ThrowawayWeed() as server:
-            yield server
-    except CannotStart as error:
-        pytest.skip(str(error))
-
-
 @pytest.mark.adapter("redis")
-async def test_redis_with_an_authority_of_ones_own(tls: Tls, redis: ThrowawayRedis) -> None:
+async def test_redis_with_an_authority_of_ones_own(tls: Tls, own_redis: ThrowawayRedis) -> None:
     """Its certificate is checked, and so is the name."""
-    async with Proxy(redis.port, tls.context) as proxy:
+    async with Proxy(own_redis.port, tls=tls.context) as proxy:
         url = f"rediss://localhost:{proxy.port}/0"
         trusted = f"{url}?ssl_ca_certs={tls.authority}"
         async with RedisCache.from_url(trusted) as cache:
@@ -101,10 +80,10 @@ async def test_redis_with_an_authority_of_ones_own(tls: Tls, redis: ThrowawayRed
 
 
 @pytest.mark.adapter("s3")
-async def test_s3_with_an_authority_of_ones_own(tls: Tls, weed: ThrowawayWeed) -> None:
+async def test_s3_with_an_authority_of_ones_own(tls: Tls, own_weed: ThrowawayWeed) -> None:
     """And without it, nothing is sent."""
-    keys = {"access_key": weed.access_key, "secret_key": weed.secret_key}
-    async with Proxy(weed.port, tls.context) as proxy:
+    keys = {"access_key": own_weed.access_key, "secret_key": own_weed.secret_key}
+    async with Proxy(own_weed.port, tls=tls.context) as proxy:
         url = f"s3://taskflow?endpoint=https://localhost:{proxy.port}"
         async with S3Artifacts.from_url(f"{url}&ca={tls.authority}", **keys) as store:
             await store.put("tls", b"1")

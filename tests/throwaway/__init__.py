@@ -3,7 +3,7 @@
 from tests.throwaway.postgres import ThrowawayPostgres
 from tests.throwaway.rabbitmq import ThrowawayRabbitMQ
 from tests.throwaway.redis import ThrowawayRedis
-from tests.throwaway.server import CannotStart, ThrowawayServer, free_ports
+from tests.throwaway.server import CannotStart, ThrowawayServer, free_ports, own
 from tests.throwaway.weed import ThrowawayWeed
 
 __all__ = [
@@ -14,4 +14,5 @@ __all__ = [
     "ThrowawayServer",
     "ThrowawayWeed",
     "free_ports",
+    "own",
 ]

@@ -8,6 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 
+import anyio.to_thread
+
 from tests.support import until_sync
 from tests.throwaway.server import ThrowawayServer, free_ports
 
@@ -63,6 +65,7 @@ class ThrowawayRabbitMQ(ThrowawayServer):
             "RABBITMQ_DIST_PORT": str(self._dist),
             "ERL_EPMD_PORT": str(self._epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1}",
         }
 
     def command(self) -> list[str]:
@@ -86,6 +89,19 @@ class ThrowawayRabbitMQ(ThrowawayServer):
             check=True,
         )
         return done.stdout
+
+    async def ctl_beside(self, *arguments: str) -> str:
+        """`ctl`, while the loop goes on."""
+        return await anyio.to_thread.run_sync(self.ctl, *arguments)
+
+    async def settle(self) -> None:
+        """Make it write down what it knows of new queues: a node killed before leaves them without a leader for good."""
+        await self.ctl_beside("eval", "[dets:sync(T) || T <- dets:all()].")
+
+    async def hush(self, queue: str, silent: bool = True) -> None:
+        """Stop the process behind a quorum queue, or let it go on: the node answers, the queue does not."""
+        what = "suspend" if silent else "resume"
+        await self.ctl_beside("eval", f'sys:{what}(list_to_atom("%2F_{queue}")).')
 
     def close(self) -> None:
         self.kill()

@@ -9,12 +9,14 @@ import socket
 import subprocess
 import tempfile
 from abc import ABC, abstractmethod
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar, Self
+from typing import ClassVar, Self, TypeVar
 
 import anyio
 import anyio.to_thread
+import pytest
 
 from tests.support import until_sync
 
@@ -172,6 +174,20 @@ class ThrowawayServer(ABC):
     def _last(self) -> str:
         lines = (self.directory / "output").read_text(errors="replace").splitlines()
         return " | ".join(lines[-5:])
+
+
+S = TypeVar("S", bound=ThrowawayServer)
+
+
+@contextmanager
+def own(server: S) -> Iterator[S]:
+    """A server for one test, which is skipped where there can be none."""
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(server)
+        except CannotStart as error:
+            pytest.skip(str(error))
+        yield server
 
 
 def free_ports(count: int, below: int = 65_536) -> list[int]:
