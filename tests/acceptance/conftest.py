@@ -26,23 +26,23 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture(scope="module")
-def system(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One that runs, for tests that leave it as they found it: nothing ends, nothing of theirs goes on."""
-    with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE) as shared:
-        yield shared.start()
+def shared(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
+    """One for many tests: a start costs seconds."""
+    with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE) as made:
+        yield made
+
+
+@pytest.fixture
+def system(shared: System) -> System:
+    """One that runs, and may be killed; tests leave no job of theirs behind."""
+    return shared.start()
 
 
 @pytest.fixture
 def fresh(shape: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Makes one of the test's own, not started, with settings and a short lease."""
+    """Makes one of the test's own, not started, for settings of its own or an empty table."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(SHAPES[shape](tmp_path, **LEASE | settings))
-
-
-@pytest.fixture
-def own(fresh: Callable[..., System]) -> System:
-    """One of the test's own that runs, and may be killed."""
-    return fresh().start()
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ class System:
             if role in node.roles:
                 node.kill()
 
-    def signal(self, number: signal.Signals = signal.SIGTERM) -> None:
+    def signal(self, number: signal.Signals) -> None:
         """Send it to every process."""
         for node in self.nodes:
             node.signal(number)
