@@ -23,7 +23,6 @@ class Connection(HttpToolsProtocol):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._app, self.app = self.app, self._answer
         self._leaving = False
         self._head_is_coming = False
 
@@ -41,29 +40,28 @@ class Connection(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         self._head_is_coming = False
         super().on_headers_complete()
+        if self._leaving:
+            self._say_close()
 
     def shutdown(self) -> None:
         """Answer what has begun to come in, and whatever comes within `LINGER`."""
         self._leaving = True
         self.timeout_keep_alive = LINGER  # type: ignore[assignment]
-        idle = self.cycle is None or self.cycle.response_complete
-        if idle and not self._head_is_coming:
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._say_close()
+        elif not self._head_is_coming:
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
+
+    def _say_close(self) -> None:
+        """What was pipelined behind a request is answered too: the last of them says it."""
+        last = self.pipeline[0][0] if self.pipeline else self.cycle
+        last.keep_alive = False
 
     def timeout_keep_alive_handler(self) -> None:
         """A request that came in while this loop was busy is a request."""
         if not self.transport.is_closing() and not _unread(self.transport):
             self.transport.close()
-
-    async def _answer(self, scope: Any, receive: Any, send: Any) -> None:
-        async def last(message: Any) -> None:
-            # What was pipelined behind this request is answered too: the last of them says it.
-            if self._leaving and message["type"] == "http.response.start" and not self.pipeline:
-                message = {**message, "headers": [*message.get("headers", ()), (b"connection", b"close")]}
-            await send(message)
-
-        await self._app(scope, receive, last)
 
 
 class _GentleEnd(asyncio.Transport):

@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import orjson
 import pytest
 
 from taskflow.adapters.sql import PostgresStore
 from taskflow.adapters.sql.postgres import claims, find, rescue, submit, upkeep, workers
+from taskflow.adapters.sql.postgres.database import SETTINGS
 from taskflow.core.job import State
 from taskflow.ports.store import JobQuery
 from tests.adapters.postgres_house import outside, own_schema, url_of
@@ -45,6 +47,13 @@ async def store(name: str) -> AsyncIterator[PostgresStore]:
             await connection.execute("ANALYZE jobs")
     async with PostgresStore.from_url(url_of(name)) as store:
         yield store
+
+
+@pytest.fixture
+def empty() -> Iterator[str]:
+    """A schema of a test's own."""
+    with own_schema() as made:
+        yield made
 
 
 LANES = (["queue1", "queue2"], [1, 1], [None, NOW])
@@ -103,3 +112,50 @@ async def test_the_plan_is_made_for_the_values(store: PostgresStore) -> None:
     """And neither compiled nor kept: sessions are set up so."""
     [row] = await store._db.fetch("SELECT current_setting('plan_cache_mode') AS plans, current_setting('jit') AS jit")
     assert (row["plans"], row["jit"]) == ("force_custom_plan", "off")
+
+
+BURST = """
+INSERT INTO jobs (id, tenant, task, queue, lane, priority, runs_in, state, payload, attempt, max_attempts, run, epoch,
+    crashes, interruptions, timeout, tags, metadata, created_at, attempt_base, snoozes, queued_at, started_at, worker_id)
+SELECT 'j' || lpad(n::text, 5, '0'), 'default', 'task', 'queue', 1, 5, 'async', $1, '{}', 0, 5, 1, 1, 0, 0, 60, '[]',
+    '{}', now(), 0, 0, CASE $1 WHEN 'queued' THEN now() END, now(), CASE $1 WHEN 'running' THEN 'w' END
+FROM generate_series(1, 8000) AS n"""
+FEW = [f"j{number:05}" for number in range(80, 8_001, 80)]
+SETTLED = (None, FEW, [1] * 100, ["w"] * 100, ["succeeded"] * 100, ["succeeded"] * 100, [True] * 100, ["1"] * 100)
+
+
+@pytest.mark.parametrize("statistics", ["none", "of an empty table", "of another time"])
+@pytest.mark.parametrize(
+    ("statement", "values", "state"),
+    [
+        (claims.CLAIM, (None, "w", ["task"], FEW), "queued"),
+        (claims.SETTLE, (*SETTLED, *([[None] * 100] * 4)), "running"),
+        (submit.PROGRESS, (FEW, [1] * 100, ["w"] * 100, ["{}"] * 100), "running"),
+    ],
+    ids=["claim", "settle", "progress"],
+)
+async def test_a_burst_is_worked_off_row_by_row(
+    empty: str, statement: str, values: Any, state: str, statistics: str
+) -> None:
+    """Statistics lag behind: whatever they say, a statement over a hundred rows looks at these, and not at all others of
+    their kind for each of them."""
+    async with outside(empty) as connection, connection.transaction():
+        await connection.execute("INSERT INTO workers SELECT 'w', 'h', 1, 'alive', '[]', '[]', '{}', now(), now()")
+        if statistics == "of an empty table":
+            await connection.execute("ANALYZE jobs")
+        if statistics == "of another time":
+            await connection.execute(BURST, "failed")
+            await connection.execute("ANALYZE jobs")
+            await connection.execute("DELETE FROM jobs")
+        await connection.execute(BURST, state)
+        for setting, value in SETTINGS.items():
+            await connection.execute(f"SET LOCAL {setting} = '{value}'")
+        [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *values)
+    assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= 100 * 30, plan
+
+
+def looked_at(node: dict[str, Any]) -> float:
+    """Rows that a node and those below it read or made, those that a filter threw away among them."""
+    kinds = ("Actual Rows", "Rows Removed by Filter", "Rows Removed by Join Filter", "Rows Removed by Index Recheck")
+    mine: float = sum(node.get(kind, 0) for kind in kinds) * node["Actual Loops"]
+    return mine + sum(looked_at(child) for child in node.get("Plans", ()))

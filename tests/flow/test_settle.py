@@ -35,7 +35,6 @@ class Store:
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
         self.calls += 1
-        await asyncio.sleep(0)
         if self.errors:
             raise self.errors.pop(0)
         if any(s.id in self.bad and s.result for s in settlements):
