@@ -7,7 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 
 from taskflow.adapters.sql import PostgresStore, revision, schema
+from taskflow.adapters.sql.postgres.schema import TRY_LOCK
 from taskflow.adapters.sql.tables import metadata
 from taskflow.adapters.sql.tuning import INDEXES
 from taskflow.core.errors import StoreUnavailable
@@ -26,6 +27,7 @@ from taskflow.ports.store import Retained, Segment
 from taskflow.testing.store import T0, at, claimed, end, job, worker
 from taskflow.wiring import database
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
+from tests.support import until_sync
 
 ROOT = Path(__file__).parents[2]
 DAY = 86_400
@@ -99,6 +101,27 @@ def test_many_upgrades_at_once_are_one(empty: str) -> None:
     schema.upgrade(url)
     assert drift(url) == []
     assert schema.connected(url, lambda it: it.exec_driver_sql("SELECT count(*) FROM celery_taskmeta").scalar()) == 0
+
+
+def test_who_waits_to_migrate_holds_up_no_index_that_is_built(empty: str) -> None:
+    """An index that is built concurrently waits for every snapshot, and who waits inside a statement has one."""
+    url = url_of(empty)
+    schema.upgrade(url)
+    waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE query = :asked").bindparams(asked=TRY_LOCK)
+
+    def build(connection: sa.Connection) -> None:
+        alone = connection.execution_options(isolation_level="AUTOCOMMIT")
+        others = [threads.submit(schema.upgrade, url) for _ in range(3)]
+        until_sync(lambda: alone.execute(waiting).scalar_one() >= 3, 20)
+        alone.exec_driver_sql("CREATE INDEX CONCURRENTLY trap ON jobs (payload)")
+        assert not any(other.done() for other in others)
+        pending.extend(others)
+
+    pending: list[Future[None]] = []
+    with ThreadPoolExecutor(3) as threads:
+        schema.connected(url, build)
+        for other in pending:
+            other.result(20)
 
 
 def test_a_start_without_the_schema_says_what_to_do(empty: str) -> None:
