@@ -1,0 +1,99 @@
+"""The benchmark runs, and counts only what was really done."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+from bench.load import post, send
+
+ROOT = Path(__file__).parents[2]
+ANSWERS = {
+    "accepted": b"HTTP/1.1 202 Accepted\r\ncontent-length: 2\r\n\r\n{}",
+    "refused": b"HTTP/1.1 503 Busy\r\ncontent-length: 4\r\n\r\nbusy",
+    "cut": b"HTTP/1.1 202 Accepted\r\ncontent-length: 200\r\n\r\n{",
+}
+
+
+class Server:
+    """Answers each request alike, byte by byte."""
+
+    def __init__(self) -> None:
+        self.answer = b""
+        self.requests = 0
+        self._listening: Future[tuple[int, Callable[[], object]]] = Future()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
+        self._thread.start()
+        self.port, self._stop = self._listening.result(10)
+
+    def close(self) -> None:
+        """End it."""
+        self._stop()
+        self._thread.join()
+
+    async def _main(self) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        self._listening.set_result((port, lambda: loop.call_soon_threadsafe(stop.set)))
+        await stop.wait()
+        server.close()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while not reader.at_eof():
+            try:
+                head = await reader.readuntil(b"\r\n\r\n")
+            except (asyncio.IncompleteReadError, ConnectionError):
+                break
+            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            self.requests += 1
+            for at in range(len(self.answer)):
+                writer.write(self.answer[at : at + 1])
+                await writer.drain()
+            if self.answer == ANSWERS["cut"]:
+                break
+        writer.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    """One that listens."""
+    made = Server()
+    yield made
+    made.close()
+
+
+def test_every_request_is_answered_once(server: Server) -> None:
+    """However the bytes of the answers come."""
+    server.answer = ANSWERS["accepted"]
+    assert send(server.port, post("/jobs", b'{"task":"x"}'), 25, accept=202, connections=4) > 0
+    assert server.requests == 25
+
+
+@pytest.mark.parametrize(("answer", "why"), [("refused", "503 Busy: busy"), ("cut", "closed a connection")])
+def test_what_was_not_accepted_is_no_figure(server: Server, answer: str, why: str) -> None:
+    """A system that refuses quickly is not fast."""
+    server.answer = ANSWERS[answer]
+    with pytest.raises(RuntimeError, match=why):
+        send(server.port, post("/jobs", b"{}"), 5, accept=202, connections=2)
+
+
+def test_it_prints_a_table() -> None:
+    """The embedded mode, with few jobs."""
+    done = subprocess.run(
+        [sys.executable, "-m", "bench", "--only", "embedded", "--jobs", "500", "--rounds", "1"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    [figures] = [line for line in done.stdout.splitlines() if line.startswith("TaskFlow, embedded")]
+    assert all(int(figure.replace(",", "")) > 0 for figure in figures.removeprefix("TaskFlow, embedded").split())
