@@ -14,10 +14,13 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Final
+
+import pytest
 
 from bench.load import post, send
 from bench.systems import PAYLOAD, Embedded, Four, Reference, System
@@ -85,10 +88,14 @@ def show(rates: dict[str, dict[str, list[float]]]) -> None:
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(":")[0])
-    parser.add_argument("--jobs", type=int, default=20_000, help="jobs a figure (default: %(default)s)")
+    parser.add_argument(
+        "--jobs", type=int, default=20_000, help=f"jobs a figure, at least {BATCH} (default: %(default)s)"
+    )
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
     parser.add_argument("--only", help="systems whose names contain this")
     wanted = parser.parse_args()
+    if wanted.jobs < BATCH or wanted.rounds < 1:
+        parser.error(f"nothing can be measured with fewer than {BATCH} jobs or without a round")
     systems = [each for each in SYSTEMS if not wanted.only or wanted.only in each.name]
     rates: dict[str, dict[str, list[float]]] = {each.name: {figure: [] for figure in FIGURES} for each in systems}
     try:
@@ -98,6 +105,8 @@ def main() -> None:
                     with tempfile.TemporaryDirectory() as directory, each(Path(directory)) as system:
                         for figure, rate in part(system, wanted.jobs).items():
                             rates[each.name][figure].append(rate)
+    except pytest.skip.Exception as missing:
+        sys.exit(f"{missing}; `--only embedded` needs no server")
     finally:
         servers.close()
     print(f"{wanted.jobs:,} jobs a figure, medians of {wanted.rounds} interleaved rounds")

@@ -51,8 +51,9 @@ async def _send(port: int, request: bytes, times: int, accept: int, connections:
         client.close()
     if silent:
         raise RuntimeError(f"{len(silent)} of {len(clients)} connections were never answered")
-    for each in done:
-        each.result()
+    for error in [each.exception() for each in done]:
+        if error is not None:
+            raise error
     return took
 
 

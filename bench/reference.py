@@ -61,6 +61,11 @@ def uuid7() -> UUID:
     return UUID(int=number | 1 << 63 | (random & (1 << 62) - 1))
 
 
+def queue_of(schema: str) -> str:
+    """Where tickets of a schema's jobs wait."""
+    return f"{schema}.reference"
+
+
 class Reference:
     """Both sides of the way, in one process or in two."""
 
@@ -187,7 +192,7 @@ def app_of(reference: Reference) -> Starlette:
 
 async def main(port: str, roles: str, database: str, schema: str, broker: str) -> None:
     """Serve."""
-    reference = Reference(f"{schema}.reference")
+    reference = Reference(queue_of(schema))
     await reference.open(database, schema, broker)
     if "consumer" in roles:
         await reference.consume()

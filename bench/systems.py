@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -11,11 +11,13 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Final, Self
 
+import aiormq
 import httpx2
 
-from bench.reference import SLOTS
+from bench.reference import SLOTS, queue_of
 from tests.acceptance.cluster import Cluster
 from tests.support import until_sync
+from tests.throwaway import free_ports
 
 ROOT: Final = Path(__file__).parents[1]
 SETTINGS: Final = {
@@ -137,7 +139,7 @@ class Embedded(System):
         self._queue("resume")
 
     def both(self) -> None:
-        self.port = free_port()
+        self.port = free_ports(1)[0]
         self._process = spawn(
             ["-m", "taskflow", "dev", "--port", str(self.port), "--data-dir", "data"], self.directory, SETTINGS
         )
@@ -177,6 +179,7 @@ class Reference(System):
         for process in self._processes:
             process.kill()
             process.wait()
+        asyncio.run(forget(self._servers.broker, queue_of(self._servers.namespace)))
         self._servers.__exit__()
 
     def take(self) -> None:
@@ -199,13 +202,22 @@ class Reference(System):
         return self._servers.count("state = 3", "jobs")
 
     def _start(self, roles: str) -> None:
-        port = free_port()
+        port = free_ports(1)[0]
         if "api" in roles:
             self.port = port
         servers = self._servers
         words = ["-m", "bench.reference", str(port), roles, servers.database, servers.namespace, servers.broker]
         self._processes.append(spawn(words, self.directory, {"PYTHONPATH": str(ROOT)}))
         until_sync(lambda: answers(f"http://127.0.0.1:{port}/"), 30)
+
+
+async def forget(broker: str, queue: str) -> None:
+    """Delete a queue."""
+    connection = await aiormq.connect(broker)
+    try:
+        await (await connection.channel()).queue_delete(queue)
+    finally:
+        await connection.close()
 
 
 def spawn(words: list[str], directory: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
@@ -218,13 +230,6 @@ def spawn(words: list[str], directory: Path, environment: dict[str, str]) -> sub
             stdout=output,
             stderr=output,
         )
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def answers(url: str) -> bool:

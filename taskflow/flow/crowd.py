@@ -37,7 +37,7 @@ class Crowd:
             self._slots = {kind: min((w.slots.get(kind.value, 0) for w in alive), default=0) for kind in RunsIn}
             self._alive = len(alive)
         except Exception:
-            # An old count would pack messages for workers that may be gone.
-            self._alive = 0
+            # An old count may be of workers that are gone.
+            self._alive, self._slots = 0, {}
             raise
         return PERIOD

@@ -28,6 +28,37 @@ ISOLATED: Final = None
 WELLS: Final[Sequence[Well]] = (*RunsIn, ISOLATED)
 
 
+class Pace:
+    """When to look at the whole table next: each second after a find, and half as often after each look in vain."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pause = IDLE
+        self._looked = self._next = -math.inf
+
+    @property
+    def left(self) -> float:
+        """Seconds until the next look."""
+        return max(0.0, self._next - self._clock())
+
+    def begin(self) -> None:
+        """A look begins. What is asked for meanwhile is for the next one."""
+        self._looked, self._next = self._clock(), math.inf
+
+    def end(self, found: int, *, linked: bool) -> None:
+        """It is over, or rows were found in between."""
+        self._pause = IDLE if found else min(BUSY, self._pause * 2)
+        self._next = min(self._next, self._clock() + (self._pause if linked else UNLINKED))
+
+    def at_once(self) -> None:
+        """Whatever the last look said."""
+        self._next = -math.inf
+
+    def soon(self) -> None:
+        """But not after each job of a worker with few slots."""
+        self._next = min(self._next, self._looked + AGAIN)
+
+
 class Drawer:
     """Finds queued rows without tickets: an idle worker each 1 to 5 s, a busy one each 5 s behind the lanes' fronts.
     One that found some draws again until it finds none, and as soon as a slot is free where all are taken. One whose
@@ -66,9 +97,7 @@ class Drawer:
         self._isolation_free = isolation_free
         self._start = start
         self._unused = unused
-        self._clock = clock
-        self._pause = IDLE
-        self._looked = self._look_at = -math.inf
+        self._pace = Pace(clock)
         self._rich: set[Well] = set()
         self._full: set[Well] = set()
         self.bell = Bell()
@@ -88,13 +117,13 @@ class Drawer:
             self.hurry()
 
     def hurry(self) -> None:
-        """There are slots for more than is at hand: look soon, but not after each job of a worker with few slots."""
-        self._look_at = min(self._look_at, self._looked + AGAIN)
+        """There are slots for more than is at hand: look soon."""
+        self._pace.soon()
         self.bell.ring()
 
     def look(self) -> None:
         """Rows may have been queued without tickets: look at once."""
-        self._look_at = -math.inf
+        self._pace.at_once()
         self.bell.ring()
 
     async def once(self) -> float:
@@ -107,24 +136,30 @@ class Drawer:
             return BUSY
         # Asked also while nothing is drawn: whoever answers may tell of a change.
         linked = self._linked()
-        everywhere = self._clock() >= self._look_at
+        everywhere = not self._pace.left
         if everywhere:
-            self._looked, self._look_at = self._clock(), math.inf
+            self._pace.begin()
         found = 0
-        for well in WELLS if everywhere else [each for each in WELLS if each in self._rich]:
-            found += await self._draw(well)
+        try:
+            for well in WELLS if everywhere else [each for each in WELLS if each in self._rich]:
+                found += await self._draw(well)
+        except BaseException:
+            # A look that failed was none.
+            self._pace.at_once()
+            raise
         self.drawn += found
         if everywhere or found:
-            self._pause = IDLE if found else min(BUSY, self._pause * 2)
-            self._look_at = min(self._look_at, self._clock() + (self._pause if linked else UNLINKED))
-        return 0.0 if found else max(0.0, self._look_at - self._clock())
+            self._pace.end(found, linked=linked)
+        return 0.0 if found else self._pace.left
 
     async def _draw(self, well: Well) -> int:
         if well is ISOLATED:
             claims = await self._ask(well, int(self._isolation_free()), isolated=True)
         else:
             count, busy = min(BATCH, self._slots.free(well)), self._intake.waiting(well) > 0
-            self._slots.promise(well, wanted=busy and not count)
+            # Where a claim in flight merely holds the slots, what it leaves is for tickets.
+            crowded = busy and self._slots.full(well)
+            self._slots.promise(well, wanted=crowded)
             self._slots.hold(well, count)
             try:
                 claims = await self._ask(well, count, behind=self._behind() if busy else None)
@@ -132,7 +167,7 @@ class Drawer:
                 self._slots.release(well, count)
                 if count and self._intake.waiting(well):
                     self._unused()
-            if busy and not count:
+            if crowded:
                 self._rich.add(well)
         return claims
 

@@ -76,6 +76,11 @@ class Intake:
         """Tickets buffered for a kind of slot."""
         return len(self._buffers[kind])
 
+    def age(self, kind: RunsIn) -> float:
+        """Seconds that the oldest ticket for a kind of slot has waited; 0 where none waits."""
+        buffer = self._buffers[kind]
+        return self._clock() - buffer[0][0] if buffer else 0.0
+
     def take(self, kind: RunsIn, count: int) -> list[tuple[Ticket, Parcel]]:
         """The oldest tickets for a kind of slot, `count` at most."""
         buffer = self._buffers[kind]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -20,6 +21,8 @@ CROWD: Final = 8
 """Workers that messages are sized for while none is known to live: some will come, and must find more than one."""
 SHARED: Final = 64
 """Most tickets in a message: beyond it a message saves little, and one worker gets too much at once."""
+
+log = logging.getLogger("taskflow")
 
 
 def share_of(batch: int, workers: int, slots: int = 0) -> int:
@@ -76,16 +79,15 @@ class Publisher:
             tickets = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
             try:
                 async with asyncio.timeout(DEADLINE):
-                    await self._publish(tickets)
+                    await self._broker.publish(tickets, share=self._share(tickets))
                 self._outage.back()
-            except (TaskFlowError, TimeoutError) as error:
+            except Exception as error:
+                if not isinstance(error, TaskFlowError | TimeoutError):
+                    log.exception("tickets were not published for an unknown reason")
                 self.forgotten += len(tickets)
-                pause = self._outage.lost(error)
-                await asyncio.sleep(pause)
+                await asyncio.sleep(self._outage.lost(error))
 
-    async def _publish(self, tickets: Sequence[Ticket]) -> None:
-        # By kind: a worker has slots of each, and few of some.
-        for kind in RunsIn:
-            alike = [ticket for ticket in tickets if ticket.runs_in is kind]
-            if alike:
-                await self._broker.publish(alike, share=share_of(len(alike), self._workers(), self._slots(kind)))
+    def _share(self, tickets: Sequence[Ticket]) -> int:
+        # Of one batch, whatever its kinds: apart, they would leave a lane's order.
+        slots = min(self._slots(kind) for kind in {ticket.runs_in for ticket in tickets})
+        return share_of(len(tickets), self._workers(), slots)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import os
 import socket
-import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -85,7 +84,6 @@ class Consumer:
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
-        self._backlog_since: float | None = None
         self._runners = runners(self._done)
         self._slots = Slots(self._runners.free)
         self._intake = Intake(self._landed)
@@ -161,8 +159,7 @@ class Consumer:
             return "no beat was accepted within the lease"
         if self._consumption is None or not self._consumption.live:
             return "the broker has no consumer of this worker"
-        since = self._backlog_since
-        if since is not None and time.monotonic() - since > STALLED:
+        if any(self._slots.free(kind) and self._intake.age(kind) > STALLED for kind in RunsIn):
             return f"tickets wait and slots are free, but nothing was claimed for {STALLED:.0f} s"
         return None
 
@@ -194,7 +191,6 @@ class Consumer:
 
     def _start(self, claim: Claim) -> None:
         self._started[claim.id, claim.epoch] = boot_seconds()
-        self._backlog_since = None
         self._runners.start(claim)
         if not claim.isolated:
             self.drawer.started(self._registry.get(claim.task).runs_in)
@@ -216,8 +212,6 @@ class Consumer:
         return linked
 
     def _landed(self) -> None:
-        if self._backlog_since is None and any(self._slots.free(kind) for kind in RunsIn):
-            self._backlog_since = time.monotonic()
         self.claimer.bell.ring()
 
     def _policy(self, task: str) -> RetryPolicy:
@@ -260,6 +254,8 @@ class Consumer:
         lanes = [LaneKey(name, lane) for lane in Lane for name in sorted(mine) if not paused[name]]
         if lanes != self._lanes:
             self._lanes = lanes
+            # A queue that was resumed has rows whose tickets found it paused.
+            self.drawer.look()
             if self._consumption:
                 await self._consumption.follow(lanes)
         return QUEUES_PERIOD
@@ -269,7 +265,6 @@ class Consumer:
             async for topic, body in events:
                 if topic == "queues":
                     self._queues.ring()
-                    self.drawer.bell.ring()
                     continue
                 job_id, _, epoch = body.decode().partition(" ")
                 if epoch.isdecimal() and (job_id, int(epoch)) in self._started:

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
+HEAD: Final = 2.0
+"""Seconds that the rest of a request's head gets at a stop."""
 LINGER: Final = 0.5
 """Seconds that an idle connection is kept at a stop, and that a closed one is still read from."""
 
@@ -49,9 +51,15 @@ class Connection(HttpToolsProtocol):
         self.timeout_keep_alive = LINGER  # type: ignore[assignment]
         if self.cycle is not None and not self.cycle.response_complete:
             self._say_close()
-        elif not self._head_is_coming:
+        elif self._head_is_coming:
+            self.loop.call_later(HEAD, self._give_up)
+        else:
             self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(LINGER, self.timeout_keep_alive_handler)
+
+    def _give_up(self) -> None:
+        if self._head_is_coming:
+            self.transport.close()
 
     def _say_close(self) -> None:
         """What was pipelined behind a request is answered too: the last of them says it."""
@@ -74,10 +82,14 @@ class _GentleEnd(asyncio.Transport):
         super().__init__()
         self._transport = transport
         self._closed = False
-        self.write = transport.write  # type: ignore[method-assign]
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
         self.resume_reading = transport.resume_reading  # type: ignore[method-assign]
+
+    def write(self, data: Any) -> None:
+        # As a transport does: what comes after the end goes nowhere.
+        if not self._closed:
+            self._transport.write(data)
 
     def is_closing(self) -> bool:
         return self._closed or self._transport.is_closing()

@@ -73,6 +73,7 @@ class ApiServer:
                 h11_max_incomplete_event_size=16 << 10,
                 backlog=2048,
                 http=Connection,
+                ws="none",
                 proxy_headers=False,
             )
         )

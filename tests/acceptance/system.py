@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -16,6 +15,7 @@ import httpx2
 from tests.acceptance.cluster import Cluster, Node, bare
 from tests.support import until_sync
 from tests.throwaway import free_ports
+from tests.throwaway.server import listens
 
 
 class System:
@@ -83,8 +83,7 @@ class System:
 
     def listens(self) -> bool:
         """Whether its port takes connections."""
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+        return listens(self.port)
 
     def submit(self, task: str, payload: dict[str, Any] | None = None, **fields: Any) -> str:
         """Submit a job; its id."""

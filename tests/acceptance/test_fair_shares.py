@@ -71,4 +71,5 @@ def test_jobs_are_spread_evenly(cluster: Cluster, say: Say) -> None:
             )
         )
     say("64 jobs of 1 s on 16 slots", ", ".join(f"{each:.2f} s" for each in took))
-    assert max(took) <= 1.25 * 4
+    # A busy machine is not unfair.
+    assert max(took) <= (1.25 if FULL else 2) * 4

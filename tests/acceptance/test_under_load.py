@@ -43,14 +43,6 @@ def restarted(node: Node) -> float:
     return took
 
 
-def hears(port: int) -> bool:
-    """Whether somebody listens."""
-    try:
-        return listens(port)
-    except OSError:
-        return False
-
-
 def reached(load: Load, enough: int) -> bool:
     """Whether so many were accepted."""
     return len(load.accepted) >= enough
@@ -63,7 +55,7 @@ def test_a_rolling_restart_of_the_api_fails_no_request(cluster: Cluster, say: Sa
     cluster.node("consumer")
     cluster.node("scheduler")
     cluster.ready()
-    until_sync(partial(hears, second), 20)
+    until_sync(partial(listens, second), 20)
     stops = []
     with Load(list(apis), pause=PAUSE) as load:
         for _ in range(10 if FULL else 1):
@@ -71,7 +63,7 @@ def test_a_rolling_restart_of_the_api_fails_no_request(cluster: Cluster, say: Sa
                 enough = len(load.accepted) + 50
                 until_sync(partial(reached, load, enough), 30)
                 stops.append(restarted(api))
-                until_sync(partial(hears, port), 30)
+                until_sync(partial(listens, port), 30)
     say(
         "requests over restarts",
         f"{len(load.accepted)} accepted over {len(stops)}, stops of at most {max(stops):.2f} s",
@@ -140,6 +132,11 @@ def more_finished(cluster: Cluster, enough: int) -> bool:
     return cluster.count("true") >= enough
 
 
+def more_logs(cluster: Cluster, enough: int) -> bool:
+    """Whether so many pieces of logs are stored."""
+    return cluster.count("true", "log_segments") >= enough
+
+
 def acknowledged(rabbit: ThrowawayRabbitMQ) -> int:
     """Messages that consumers have acked since the server started."""
     counted = rabbit.ctl("eval", "rabbit_global_counters:overview().")
@@ -161,12 +158,13 @@ def test_redis_forgets_and_every_log_is_deleted(tmp_path: Path, say: Say) -> Non
             codes: set[int] = set()
             with Load([cluster.port], clients=2, pause=0.02) as load:
                 for _ in range(5 if FULL else 2):
-                    until_sync(lambda: cluster.count("true", "log_segments") > 50, 30)
+                    enough = cluster.count("true", "log_segments") + 50
+                    until_sync(partial(more_logs, cluster, enough), 30)
+                    gone = cluster.sql(
+                        f"SELECT job_id FROM {cluster.namespace}.log_segments ORDER BY created_at DESC LIMIT 5"
+                    )
                     assert redis.ask("FLUSHALL").startswith(b"+OK")
                     weed.delete_all()
-                    gone = cluster.sql(
-                        f"SELECT job_id FROM {cluster.namespace}.log_segments ORDER BY created_at LIMIT 5"
-                    )
                     for row in gone:
                         answer = cluster.http.get(f"/logs/{row['job_id']}")
                         assert (answer.status_code, answer.headers["taskflow-logs"]) == (200, "truncated")

@@ -8,6 +8,9 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
+
+from taskflow.core.errors import StoreUnavailable
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.claim import Slots
 from taskflow.flow.draw import AGAIN, BEHIND, BUSY, IDLE, UNLINKED, Drawer
@@ -24,6 +27,7 @@ class Table:
 
     def __init__(self, rows: int = 0) -> None:
         self.rows = rows
+        self.down = False
         self.asked: list[tuple[int, Mapping[LaneKey, datetime] | None]] = []
 
     async def draw(
@@ -37,6 +41,8 @@ class Table:
         isolated: bool = False,
     ) -> list[Claim]:
         """The next rows."""
+        if self.down:
+            raise StoreUnavailable("it is down")
         if isolated:
             return []
         self.asked.append((limit, queued_before))
@@ -193,3 +199,26 @@ async def test_what_changed_elsewhere_is_looked_at_at_once() -> None:
     worker.drawer.look()
     assert await worker.rings()
     assert await worker.drawer.once() == 0
+
+
+async def test_a_look_that_failed_is_made_again() -> None:
+    """An idle worker whose database was away for a moment does not stop looking."""
+    table = Table(rows=3)
+    worker = Worker(table)
+    table.down = True
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await worker.drawer.once()
+    table.down = False
+    assert await worker.drawer.once() == 0
+    assert worker.running == 3
+
+
+async def test_slots_that_a_claim_only_holds_are_not_kept_from_tickets() -> None:
+    """It may come back with less."""
+    worker = Worker(Table())
+    worker.land(datetime.now(UTC), 3)
+    worker.slots.hold(RunsIn.ASYNC, 5)
+    await worker.drawer.once()
+    worker.slots.release(RunsIn.ASYNC, 5)
+    assert worker.slots.for_tickets(RunsIn.ASYNC) == 5

@@ -54,6 +54,18 @@ async def test_a_ticket_that_finds_no_slot_is_forgotten() -> None:
     assert intake.waiting(RunsIn.ASYNC) == 0
 
 
+def test_how_long_the_oldest_ticket_waits_is_known() -> None:
+    """By kind of slot: only what could run shows that nothing is claimed."""
+    now = 5.0
+    intake = Intake(lambda: None, clock=lambda: now)
+    intake.land(Message(ticket("a")))
+    now = 7.0
+    intake.land(Message(ticket("b")))
+    assert (intake.age(RunsIn.ASYNC), intake.age(RunsIn.THREAD)) == (2.0, 0.0)
+    intake.take(RunsIn.ASYNC, 2)
+    assert intake.age(RunsIn.ASYNC) == 0.0
+
+
 def test_the_front_is_the_newest_ticket_of_a_lane() -> None:
     """What a busy worker's draw compares with."""
     intake = Intake(lambda: None)

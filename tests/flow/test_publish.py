@@ -98,6 +98,21 @@ async def test_what_cannot_be_sent_is_forgotten() -> None:
     running.cancel()
 
 
+async def test_an_error_that_nobody_knows_ends_no_publishing(caplog: pytest.LogCaptureFixture) -> None:
+    """It is an outage like any other, with its reason in the log."""
+    sink = Sink()
+    publisher = Publisher(sink)  # type: ignore[arg-type]
+    running = asyncio.create_task(publisher.run())
+    sink.error = ValueError("odd")
+    publisher.offer(tickets_of(lane_key(), 3))
+    await until(lambda: publisher.forgotten == 3 and not publisher.connected)
+    sink.error = None
+    publisher.offer(tickets_of(lane_key(), 2))
+    await until(lambda: sink.batches == [(2, 1)])
+    assert any("unknown reason" in record.message for record in caplog.records)
+    running.cancel()
+
+
 async def test_the_crowd_is_who_is_alive() -> None:
     """Unknown at first, and unknown again while the store cannot say."""
     staff = Staff("alive", "dead", "alive", "stopped")

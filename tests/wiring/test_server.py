@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from taskflow.roles.stop import Stop
 from taskflow.testing.facts import until
+from taskflow.wiring.connection import HEAD
 from taskflow.wiring.server import ApiServer, CannotBind
 
 LARGE = 4 << 20
@@ -191,6 +193,28 @@ async def test_an_answer_to_a_request_that_was_not_read_arrives() -> None:
         sending = asyncio.create_task(say(connection, head + bytes(LARGE)))
         await asyncio.wait([sending])
         assert (await rest(connection)).endswith(b"hello")
+
+
+async def test_half_a_request_does_not_hold_up_the_stop() -> None:
+    """Its client may have died; a whole one would have come within a moment."""
+    async with serving(graceful=60) as house:
+        await say(house.connect(), b"GET / HTTP/1.1\r\nHost: he")
+        await until(lambda: len(house.server._server.server_state.connections) == 1)
+        began = time.monotonic()
+    assert time.monotonic() - began < HEAD + 5
+
+
+async def test_an_answer_to_a_client_that_talked_nonsense_goes_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    """It was told 400 and hung up on while its first request was being answered; that is no error of ours."""
+    async with serving() as house:
+        connection = house.connect()
+        await say(connection, request("/held"))
+        await until(lambda: house.app.held == 1)
+        await say(connection, b"\0 nonsense\r\n\r\n")
+        assert b"400" in await rest(connection)
+        house.app.go.set()
+        await until(lambda: not house.server._server.server_state.tasks)
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 async def test_handlers_have_ended_when_the_server_has() -> None:

@@ -83,8 +83,9 @@ class LogRoutes:
         return Answer(200, b"", headers, _shown(first, lines, after, (lambda line: line) if ndjson else as_text))
 
     async def _any_gone(self, segments: Sequence[Segment]) -> bool:
-        """Whether an object of the log is gone; of a long log the newest are asked for."""
-        objects = list(dict.fromkeys(segment.object for segment in segments))[-LOOKED_FOR:]
+        """Whether an object of the log is gone; of a long log the first and the newest are asked for."""
+        objects = list(dict.fromkeys(segment.object for segment in segments))
+        objects = objects[:1] + objects[1:][1 - LOOKED_FOR :]
         return None in await asyncio.gather(*(self._deps.artifacts.stat(name) for name in objects))
 
     async def _last_lines_missing(self, job: Job) -> bool:
