@@ -98,6 +98,7 @@ class Consumer:
             heard=self._heard,
             fence=self._fence,
             tickets=publisher.offer,
+            announce=self._announce,
         )
         self.claimer = Claimer(
             store,
@@ -124,9 +125,6 @@ class Consumer:
 
     async def run(self, stop: Stop, started: Callable[[], None]) -> None:
         """Work until asked to stop, then drain."""
-        infos = [task.info for task in self._registry.tasks.values()]
-        await self._store.publish_tasks(infos)
-        await self._events.publish("tasks", b"")
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._runners)
             await self.worker.register()
@@ -216,6 +214,10 @@ class Consumer:
 
     def _policy(self, task: str) -> RetryPolicy:
         return self._registry.get(task).retry
+
+    async def _announce(self) -> None:
+        await self._store.publish_tasks([task.info for task in self._registry.tasks.values()])
+        await self._events.publish("tasks", b"")
 
     def _describe(self, worker: str) -> WorkerInfo:
         return WorkerInfo(

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 
@@ -38,6 +38,7 @@ class Worker:
         heard: called on the main loop with each answer of a living worker and when it was asked.
         fence: called on the main loop when this worker must stop what it runs.
         tickets: takes tickets of rows that are queued again.
+        announce: says which tasks there are, before each registration: the store may have forgotten all of it.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class Worker:
         heard: Callable[[Beat, float], None],
         fence: Callable[[], None],
         tickets: Callable[[Sequence[Ticket]], None],
+        announce: Callable[[], Awaitable[None]],
     ) -> None:
         self._workers = workers
         self._connect = connect
@@ -58,6 +60,7 @@ class Worker:
         self._heard = heard
         self._fence = fence
         self._tickets = tickets
+        self._announce = announce
         self._heart: Heart | None = None
         self._again: asyncio.Task[None] | None = None
         self._stopping = False
@@ -67,6 +70,7 @@ class Worker:
     async def register(self) -> None:
         """Take a new id and begin to beat."""
         worker = f"{socket.gethostname()[:40]}-{os.getpid()}-{new_id()[-8:]}"
+        await self._announce()
         self._tickets(await self._workers.register(self._describe(worker)))
         self.id, self.last_beat = worker, boot_seconds()
         self._heart = Heart(

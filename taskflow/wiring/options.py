@@ -152,7 +152,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     for option in (
         Option("roles", ",".join(ROLES), "what this process does", roles),
         Option("namespace", "taskflow", "prefix of queues, keys and objects", name),
-        Option("data_dir", ".taskflow", "directory of the embedded mode; {data} in URLs", text),
+        Option("data_dir", ".taskflow", "embedded data, and log lines on their way; {data} in URLs", text),
         _url("store.url", "sqlite:///{data}/taskflow.db", "where jobs are kept"),
         _url("broker.url", "memory://", "what carries tickets"),
         _url("cache.url", "memory://", "where documents of finished jobs are cached"),
@@ -170,7 +170,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option("consumer.graceful", 25, "seconds that running jobs get at a stop", duration(0, 3_600), dev=2),
         Option("api.host", "127.0.0.1", "address to listen on", text),
         Option("api.port", 8000, "port to listen on; 0: any free one", whole(0, 65_535)),
-        Option("api.rate_limit", "100/second burst 200", "what one client may post, or none", rate, dev="none"),
+        Option("api.rate_limit", "100/second burst 200", "jobs that one client may post, or none", rate, dev="none"),
         Option("api.keys", "", "bearer keys that may use the API", words, secret=True),
         Option("api.keys_file", "", "a file with more of them, one a line", text),
         Option("api.auth", "keys", "'off' lets anybody in, whatever the address", choice("keys", "off")),

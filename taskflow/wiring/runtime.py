@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import hashlib
 import logging
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import uvloop
 
@@ -72,6 +74,15 @@ def _settle_memory() -> None:
     gc.set_threshold(GARBAGE, 20, 20)
 
 
+def spool_of(settings: Settings) -> Path:
+    """Where log lines wait that are not stored yet. What a dead process left there goes to a living one, which must be of
+    the same deployment: another one would store them where nobody looks for them, and where strangers might."""
+    url = urlsplit(settings["store.url"])
+    place = (settings["namespace"], url.scheme, url.hostname or "", url.port or "", url.path, url.query)
+    digest = hashlib.sha256("\n".join(map(str, place)).encode()).hexdigest()[:12]
+    return Path(settings["data_dir"]) / "spool" / f"{settings['namespace']}-{digest}"
+
+
 class Runtime:
     """One process."""
 
@@ -101,7 +112,7 @@ class Runtime:
                     self._opened["artifacts"],
                     self._opened["events"],
                     namespace=settings["namespace"],
-                    spool=Path(settings["data_dir"]) / "spool",
+                    spool=spool_of(settings),
                 )
             )
             await self._adopt()

@@ -95,6 +95,8 @@ class Listener:
     async def _hear(self, connection: Connection) -> None:
         while True:
             reply: Any = await connection.read_response(timeout=2 * QUIET, disconnect_on_error=False)
+            if reply is None:
+                raise TimeoutError(f"it has said nothing for {2 * QUIET:g} s")
             kind, *rest = reply
             if kind == b"message":
                 self._heard(rest[0].decode(), rest[1])

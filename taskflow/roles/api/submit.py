@@ -85,7 +85,9 @@ class SubmitRoutes:
     )
     async def batch(self, request: Request) -> Answer:
         """Each job has an outcome of its own, as if it had been sent alone. Item i uses the key `key:i`. Pointers of
-        errors lead into the item."""
+        errors lead into the item. A body of more than 16 MiB, one that is no JSON, and one that holds what cannot be
+        stored (NUL, half surrogates, a member twice, too deep a nesting) is refused whole. Each job counts against the
+        rate limit, and a batch larger than its burst is refused."""
         key = idempotency_key(request)
         raw = await self._bodies.raw(request, self._deps.settings.batch_body_bytes)
         items = await asyncio.to_thread(_items, raw) if len(raw) > THREAD_BYTES else _items(raw)
