@@ -98,8 +98,9 @@ lock: setup  ## Pin the newest versions that fit pyproject.toml
 fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
 
-faults-full: setup  ## Take processes and servers away for as long as it says (about 10 minutes)
-	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
+faults-full: setup  ## Take processes and servers away for as long as it says (about 12 minutes)
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_main_job.py tests/acceptance/test_real_four.py \
+	tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
 
 bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
 	$(BIN)/python -m bench $(ARGS)

@@ -23,6 +23,7 @@ from typing import Final
 import pytest
 
 from bench.load import post, send
+from bench.raw_sqlite import NAME, raw_sqlite
 from bench.systems import PAYLOAD, Embedded, Four, Reference, System
 from tests import servers
 
@@ -74,11 +75,14 @@ def until_finished(system: System, count: int) -> None:
 
 
 def show(rates: dict[str, dict[str, list[float]]]) -> None:
-    """Medians, and what they are of the reference's."""
-    medians = {name: {figure: statistics.median(each) for figure, each in row.items()} for name, row in rates.items()}
+    """Medians, and what they are of the reference's; of a raw loop, which has no batches and no drain, what there is."""
+    medians = {
+        name: {figure: statistics.median(each) for figure, each in row.items() if each} for name, row in rates.items()
+    }
     print(f"{'jobs/s':28}" + "".join(f"{figure:>12}" for figure in FIGURES))
     for name, row in medians.items():
-        print(f"{name:28}" + "".join(f"{row[figure]:12,.0f}" for figure in FIGURES))
+        print(f"{name:28}" + "".join(f"{row[figure]:12,.0f}" if figure in row else f"{'':12}" for figure in FIGURES))
+    medians.pop(NAME)
     base = medians.get(Reference.name)
     for name, row in medians.items():
         if base and row is not base:
@@ -97,9 +101,13 @@ def main() -> None:
     if wanted.jobs < BATCH or wanted.rounds < 1:
         parser.error(f"nothing can be measured with fewer than {BATCH} jobs or without a round")
     systems = [each for each in SYSTEMS if not wanted.only or wanted.only in each.name]
-    rates: dict[str, dict[str, list[float]]] = {each.name: {figure: [] for figure in FIGURES} for each in systems}
+    names = [NAME, *(each.name for each in systems)]
+    rates: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in names}
     try:
         for _ in range(wanted.rounds):
+            with tempfile.TemporaryDirectory() as directory:
+                for figure, rate in raw_sqlite(Path(directory), wanted.jobs).items():
+                    rates[NAME][figure].append(rate)
             for each in systems:
                 for part in (measure, end_to_end):
                     with tempfile.TemporaryDirectory() as directory, each(Path(directory)) as system:
