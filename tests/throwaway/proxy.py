@@ -5,8 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+import threading
+from collections import Counter
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
+
+T = TypeVar("T")
 
 
 class Proxy:
@@ -22,6 +27,7 @@ class Proxy:
         accepted: how many connections clients made.
         swallowed: how many pieces of what clients said were thrown away.
         losing: so many answers will be lost yet.
+        faults: how often each of its tricks met a connection: a test that met none proves nothing.
     """
 
     def __init__(self, port: int, host: str = "127.0.0.1", tls: ssl.SSLContext | None = None) -> None:
@@ -32,8 +38,15 @@ class Proxy:
         self._swallowing = False
         self._refusing = False
         self._lost_with = b""
+        self._stopping = 0
+        self._stopped_at = b""
+        self._allowance: int | None = None
+        self._delay = 0.0
+        self.faults: Counter[str] = Counter()
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
+        self._pairs: dict[asyncio.StreamWriter, asyncio.StreamWriter] = {}
+        self._abandoned: set[asyncio.StreamWriter] = set()
         self.accepted = 0
         self.swallowed = 0
         self.losing = 0
@@ -56,7 +69,23 @@ class Proxy:
     def cut(self) -> None:
         """Reset every connection that is open now."""
         for writer in self._writers:
+            self.faults["cut"] += 1
             writer.transport.abort()
+
+    def cut_after(self, size: int | None) -> None:
+        """Reset each connection when it has brought so many bytes more of answers; `None`: no more."""
+        self._allowance = size
+
+    def abandon(self) -> None:
+        """Half-open: the server sees every connection end, the clients see nothing and hear nothing ever."""
+        for client, server in self._pairs.items():
+            self.faults["abandoned"] += 1
+            self._abandoned.add(client)
+            server.transport.abort()
+
+    def delay(self, seconds: float) -> None:
+        """Hold back whatever passes, in either direction, for so long."""
+        self._delay = seconds
 
     def refuse(self, refusing: bool = True) -> None:
         """Turn new connections away, or take them again."""
@@ -78,9 +107,14 @@ class Proxy:
         """Lose so many answers, each with its connection; the requests have passed."""
         self.losing, self._lost_with = count, containing
 
+    def stop_at(self, containing: bytes, count: int = 1) -> None:
+        """Reset connections that are about to say something, so often; the server never hears it."""
+        self._stopping, self._stopped_at = count, containing
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         if self._refusing:
+            self.faults["refused"] += 1
             writer.transport.abort()
             return
         try:
@@ -90,6 +124,7 @@ class Proxy:
             return
         both = {writer, server_writer}
         self._writers |= both
+        self._pairs[writer] = server_writer
         pumps = [
             asyncio.create_task(self._requests(reader, server_writer)),
             asyncio.create_task(self._answers(server_reader, writer)),
@@ -98,27 +133,92 @@ class Proxy:
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
         for pump in pumps:
             pump.cancel()
+        if writer in self._abandoned:
+            await asyncio.wait(pumps)
+            with contextlib.suppress(OSError):
+                while await reader.read(65_536):
+                    pass
         for each in both:
             each.transport.abort()
         self._writers -= both
+        self._abandoned.discard(writer)
+        del self._pairs[writer]
         self._pumps.difference_update(pumps)
+
+    async def _hold(self, what: str) -> None:
+        """As long as the network does."""
+        if self._delay:
+            self.faults["delayed"] += 1
+            await asyncio.sleep(self._delay)
+        if not self._open.is_set():
+            self.faults[f"frozen {what}"] += 1
+            await self._open.wait()
 
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._open.wait()
+                await self._hold("requests")
                 if self._swallowing:
                     self.swallowed += 1
+                    self.faults["swallowed"] += 1
                     continue
+                if self._stopping and self._stopped_at in data:
+                    self._stopping -= 1
+                    self.faults["stopped"] += 1
+                    return
                 writer.write(data)
                 await writer.drain()
 
     async def _answers(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        sent = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._open.wait()
+                await self._hold("answers")
                 if self.losing and self._lost_with in data:
                     self.losing -= 1
+                    self.faults["lost"] += 1
+                    return
+                if self._allowance is not None and (sent := sent + len(data)) > self._allowance:
+                    self.faults["cut after"] += 1
+                    writer.write(data[: len(data) - (sent - self._allowance)])
+                    await writer.drain()
                     return
                 writer.write(data)
                 await writer.drain()
+
+
+class ProxyThread:
+    """A `Proxy` with a loop of its own, for tests that drive processes and have none.
+
+    Attributes:
+        port: where it listens.
+    """
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="proxy")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+
+    def do(self, act: Callable[[Proxy], T]) -> T:
+        """Do something with the proxy, in its thread: `proxy.do(Proxy.cut)`."""
+
+        async def acting() -> T:
+            return act(self._proxy)
+
+        return asyncio.run_coroutine_threadsafe(acting(), self._loop).result(10)
+
+    async def _run(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
+        async with Proxy(self._target) as self._proxy:
+            self.port = self._proxy.port
+            self._ready.set()
+            await self._over.wait()
