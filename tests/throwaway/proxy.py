@@ -149,7 +149,8 @@ class Proxy:
         """As long as the network does."""
         if self._delay:
             self.faults["delayed"] += 1
-            await asyncio.sleep(self._delay)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(asyncio.Event().wait(), self._delay)
         if not self._open.is_set():
             self.faults[f"frozen {what}"] += 1
             await self._open.wait()
