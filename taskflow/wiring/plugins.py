@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import Any, Final
@@ -12,6 +13,8 @@ from taskflow.ports import PORT_VERSION
 PORTS: Final = ("broker", "store", "cache", "events", "artifacts", "limiter")
 FIRST_VERSION: Final = 1
 """What an adapter that names no PORT_VERSION was made for."""
+FAILPOINTS: Final = "TASKFLOW_TEST_FAILPOINTS"
+"""Where a process finds out that it is to fail on purpose; see `taskflow.testing.failpoints`."""
 
 
 class NoSuchAdapter(TaskFlowError):
@@ -64,9 +67,14 @@ def adapter(port: str, url: str, **options: Any) -> Any:
     """
     factory = load(port, scheme_of(url))
     try:
-        return factory.from_url(url, **options)
+        made = factory.from_url(url, **options)
     except ValueError as error:
         raise NoSuchAdapter(str(error).replace(url, masked(url))) from None
+    if FAILPOINTS not in os.environ:
+        return made
+    from taskflow.testing import failpoints  # noqa: PLC0415 - for tests of recovery only
+
+    return failpoints.arm(port, made)
 
 
 def masked(url: str) -> str:
