@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from taskflow.core.errors import StoreUnavailable
-from taskflow.core.job import Lane
+from taskflow.core.job import Lane, NewJob
 from taskflow.ports.store import Inserted
 from taskflow.roles.api.submit import SubmitRoutes
 from tests.api.house import House, publish
@@ -291,6 +291,25 @@ async def test_a_store_that_is_away_is_503_with_the_id(house: House, monkeypatch
     assert answer.headers["retry-after"] == "1"
     assert "postgres-7" not in answer.text
     assert len(answer.json()["detail"].split("job ")[1].split()[0]) == 36
+
+
+async def test_a_batch_that_the_store_does_not_answer_names_each_id(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As for a job alone: what may have been stored can be looked for."""
+
+    async def away(jobs: Sequence[NewJob], **_: Any) -> list[Inserted]:
+        raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(house.store, "insert", away)
+    answer = await house.http.post(
+        "/jobs/batch", json={"jobs": [{"task": "t.any"}, {"task": "nope"}, {"task": "t.any"}]}
+    )
+    items = answer.json()["items"]
+    assert [item["status"] for item in items] == [503, 422, 503]
+    ids = [item["problem"]["detail"].split("job ")[1].split()[0] for item in items if item["status"] == 503]
+    assert {len(job_id) for job_id in ids} == {36}
+    assert len(set(ids)) == 2
 
 
 async def test_a_batch_answers_for_each_of_its_jobs(house: House) -> None:

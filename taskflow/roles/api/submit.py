@@ -94,6 +94,7 @@ class SubmitRoutes:
         await self._gate.enter(request.scope, len(items))
         admitted = [await self._admit(index, item, key) for index, item in enumerate(items)]
         jobs = [job for job in admitted if isinstance(job, NewJob)]
+        request.scope[LATE] = _unknown_batch
         stored = iter(await self._deps.submitter.submit_many(jobs))
         outcomes = [
             await self._outcome(index, job, next(stored) if isinstance(job, NewJob) else None)
@@ -114,6 +115,8 @@ class SubmitRoutes:
         try:
             if isinstance(job, Exception):
                 raise job
+            if isinstance(stored, StoreUnavailable):
+                raise _unknown(job)
             if isinstance(stored, BaseException):
                 raise stored
             assert stored is not None
@@ -170,6 +173,13 @@ def _accepted(job: NewJob, stored: Inserted) -> Answer:
 
 def _unknown(job: NewJob) -> Problem:
     return unavailable(f"the store did not answer: whether job {job.id} was stored will show under its id")
+
+
+def _unknown_batch() -> Problem:
+    return unavailable(
+        "no answer in time: any of these jobs may have been stored; send the batch again with the Idempotency-Key that it "
+        "had, or look for them in the list"
+    )
 
 
 def _items(raw: bytes) -> Sequence[Document]:
