@@ -77,6 +77,28 @@ async def test_a_server_that_ends_its_sessions_is_left_at_once(store: PostgresSt
     assert stored.created
 
 
+@pytest.mark.parametrize(
+    "broken",
+    [
+        asyncpg.InternalClientError("cannot switch to state 12; another operation (2) is in progress"),
+        asyncpg.ProtocolError("unexpected message"),
+        asyncpg.InterfaceError("another operation is in progress"),
+        asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation"),
+        ConnectionResetError(104, "Connection reset by peer"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+async def test_whatever_a_broken_connection_raises_is_an_outage(store: PostgresStore, broken: Exception) -> None:
+    """Also what the driver thinks is its own fault: a connection cut in the middle of something is in no state at all."""
+
+    async def work(_: object) -> None:
+        raise broken
+
+    with pytest.raises(StoreUnavailable):
+        await store._db.run(work)
+    await store.ping()
+
+
 async def test_a_server_that_became_read_only_is_left(store: PostgresStore) -> None:
     """As after a fail-over: its sessions answer reads, and lead to no store. The next call has a new one."""
     read_only = "SELECT set_config('default_transaction_read_only', 'on', false)"

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from taskflow.adapters.sql.postgres.errors import spoiled, sqlstate, translated
+from taskflow.adapters.sql.postgres.errors import FAILURES, spoiled, sqlstate, translated
 from taskflow.adapters.sql.postgres.url import Target
 from taskflow.core.errors import StoreUnavailable
 
@@ -121,7 +121,7 @@ class Database:
         try:
             async with asyncio.timeout(CONNECT_SECONDS):
                 await pool.close()
-        except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        except FAILURES:
             pool.terminate()
 
     async def fetch(
@@ -161,7 +161,7 @@ class Database:
                     connection = await pool.acquire(timeout=acquire)
                     sent = True
                     return await self._work(connection, work, transaction=transaction)
-            except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+            except FAILURES as error:
                 if left and sqlstate(error) in CONFLICTS:
                     continue
                 if connection is not None and (spoiled(error) or isinstance(error, TimeoutError)):
@@ -223,5 +223,5 @@ async def _nothing(_: object) -> None:
 async def _give_back(pool: Pool, connection: Lent) -> None:
     try:
         await pool.release(connection, timeout=ACQUIRE_SECONDS)
-    except (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+    except FAILURES:
         pass  # the pool has ended it; the answer that came over it stands

@@ -13,6 +13,8 @@ REFUSED: Final = ("22", "23", "54")
 """SQLSTATE classes of values that can never be stored."""
 ELSEWHERE: Final = ("25006", "57P01", "57P02", "57P03")
 """This server is a standby now, or goes away, and the sessions on it with it. So does class 08."""
+FAILURES: Final = (TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, OSError)
+"""All that the driver raises. The internal one is what comes of a connection that broke in the middle of something."""
 CUT_OFF: Final = ("57P01", "57P02")
 """The session ended, whatever it was doing: it may have committed just before."""
 

@@ -10,11 +10,11 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Final, TypeVar
 
-import asyncpg
 import sqlalchemy as sa
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from taskflow.adapters.sql.postgres.database import CALL_SECONDS, connect
+from taskflow.adapters.sql.postgres.errors import FAILURES
 from taskflow.adapters.sql.postgres.url import Target, parse
 from taskflow.core.errors import StoreUnavailable
 
@@ -44,7 +44,7 @@ async def _connected(target: Target, work: Callable[[sa.Connection], T]) -> T:
     try:
         async with _alone(target), engine.connect() as connection:
             return await connection.run_sync(work)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+    except FAILURES as error:
         raise StoreUnavailable(f"the schema could not be changed: {str(error) or type(error).__name__}") from error
     except sa.exc.DBAPIError as error:
         # The driver's own words, without the page of SQL around them.
