@@ -155,9 +155,10 @@ class Runtime:
         await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
         self._stop.asked.set()
         results = await asyncio.gather(*working, return_exceptions=True)
-        for result in results:
+        for name, result in zip(self._roles, results, strict=True):
             if isinstance(result, TaskFlowError):
-                log.error("%s", result)
+                worked = self._started[name].is_set()
+                log.error("%s: %s", f"the {name} ended" if worked else f"cannot start the {name}", result)
                 self._exit = self._exit or 1
             elif isinstance(result, BaseException):
                 log.error("a role ended", exc_info=result)

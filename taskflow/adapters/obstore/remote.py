@@ -32,6 +32,9 @@ CONNECT: Final = timedelta(seconds=2)
 SILENCE: Final = timedelta(seconds=15)
 WHOLE: Final = timedelta(hours=1)
 """A large object may be read slowly: each chunk has a deadline, and the whole of it has this one."""
+IDLE: Final = timedelta(seconds=10)
+KEPT: Final = 8
+"""Connections that are kept for later, of as many as a burst opened."""
 
 _BUCKET: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,62}")
 _CODE: Final = re.compile(r"<Code>(\w+)</Code>")
@@ -82,6 +85,8 @@ def client(*, allow_http: bool = False, authority: str | None = None) -> ClientC
         "connect_timeout": CONNECT,
         "read_timeout": SILENCE,
         "timeout": WHOLE,
+        "pool_idle_timeout": IDLE,
+        "pool_max_idle_per_host": str(KEPT),
     }
     if authority:
         try:

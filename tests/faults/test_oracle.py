@@ -1,0 +1,72 @@
+"""The oracle finds each kind of fault, and nothing wrong in a story that holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.faults.harness.ledger import Entry, Ledger, Told
+from tests.faults.harness.oracle import Account, Effect, Row, account
+
+Story = tuple[Ledger, dict[str, list[Effect]], dict[str, list[Row]]]
+RAN = [Effect("S", 1, 1.0), Effect("E", 1, 2.0)]
+
+
+def story() -> Story:
+    """One job that succeeded in its second epoch, after a crash."""
+    ledger = Ledger(entries={"k0": Entry("k0", "work.run", Told.ACCEPTED, "j0")})
+    effects = {"k0": [Effect("S", 1, 1.0), Effect("S", 2, 5.0), Effect("E", 2, 6.0)]}
+    row = Row("j0", "finished", "succeeded", "k0", 2, None, None, {1: "crashed", 2: "succeeded"})
+    return ledger, effects, {"j0": [row]}
+
+
+def judged(change: Callable[[Entry, list[Effect], Row, Story], object]) -> Account:
+    """The account of that story, changed."""
+    told = story()
+    ledger, effects, rows = told
+    change(ledger.entries["k0"], effects["k0"], rows["j0"][0], told)
+    return account(*told)
+
+
+def test_a_story_that_holds_is_clean() -> None:
+    """A run that a crash repeated is counted, and is no fault."""
+    found = judged(lambda *_: None)
+    assert found.clean, list(found.complaints())
+    assert (found.attempted, found.accepted, found.stored, found.runs, found.reruns) == (1, 1, 1, 2, 1)
+
+
+def change(what: object, **fields: object) -> object:
+    """Set fields."""
+    for name, value in fields.items():
+        setattr(what, name, value)
+    return what
+
+
+@pytest.mark.parametrize(
+    ("kind", "broken"),
+    [
+        pytest.param("lost", lambda entry, effects, row, told: (told[2].clear(), effects.clear()), id="nowhere"),
+        pytest.param("lost", lambda entry, effects, row, told: effects.pop(), id="success without its effect"),
+        pytest.param("lost", lambda entry, effects, row, told: effects.append(effects.pop()._replace(epoch=1)), id="of another epoch"),
+        pytest.param("closed_twice", lambda entry, effects, row, told: told[2]["j0"].append(row), id="in two tables"),
+        pytest.param("closed_twice", lambda entry, effects, row, told: row.outcomes.update({1: "succeeded"}), id="two successes"),
+        pytest.param("closed_twice", lambda entry, effects, row, told: row.outcomes.pop(1), id="an epoch without a record"),
+        pytest.param("stuck", lambda entry, effects, row, told: change(row, table="jobs", state="queued"), id="queued"),
+        pytest.param("overlapping", lambda entry, effects, row, told: effects.append(Effect("O", 2, 5.0)), id="overlap"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(row, state="failed", table="jobs", outcomes={1: "crashed", 2: "failed"}), id="failed"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(entry, told=Told.REFUSED), id="refused and there"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(entry, job_id="j1"), id="under another id"),
+        pytest.param("unexpected", lambda entry, effects, row, told: effects.insert(0, RAN[0]), id="an epoch started twice"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(entry, cancelled_at=1.0), id="cancelled and done"),
+        pytest.param("unexpected", lambda entry, effects, row, told: (change(entry, cancelled_at=4.0), change(row, state="cancelled", outcomes={1: "crashed", 2: "cancelled"})), id="started after a cancel"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(entry, seen={"state": "cancelled", "epoch": 1}), id="was over as something else"),
+        pytest.param("unexpected", lambda entry, effects, row, told: told[1].update({"k9": RAN}), id="nobody asked"),
+        pytest.param("unexpected", lambda entry, effects, row, told: told[2].update({"j9": [Row("j9", "finished", "succeeded", "k0", 1, None, None, {1: "succeeded"})]}), id="two jobs of one request"),
+        pytest.param("unexpected", lambda entry, effects, row, told: told[0].surprise("500"), id="a surprised client"),
+    ],
+)  # fmt: skip
+def test_each_fault_is_found(kind: str, broken: Callable[[Entry, list[Effect], Row, Story], object]) -> None:
+    """Under its name."""
+    found = judged(broken)
+    assert getattr(found, kind), list(found.complaints())
