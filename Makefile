@@ -23,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full chaos failpoints bench clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,14 @@ fuzz: setup  ## Fuzz the API for 60 s
 faults-full: setup  ## Take processes and servers away for as long as it says (about 12 minutes)
 	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_main_job.py tests/acceptance/test_real_four.py \
 	tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
+
+MINUTES := 10
+chaos: setup  ## Kill and cut at random under load, and account for every job (MINUTES=10, ARGS="--seed 7")
+	$(BIN)/python -m tests.faults.harness.chaos --minutes $(MINUTES) $(ARGS)
+
+ROUNDS := 20
+failpoints: setup  ## Die before and after each call of each port (ROUNDS=20)
+	$(BIN)/python -m tests.faults.harness.march --rounds $(ROUNDS) $(ARGS)
 
 bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
 	$(BIN)/python -m bench $(ARGS)

@@ -262,6 +262,8 @@ async def test_queues_are_made_paused_and_resumed(house: House) -> None:
         "name": "new", "paused": True, "pause_reason": "flood", "depth": 1, "running": 0, "oldest": answer.json()["oldest"],
     }  # fmt: skip
     assert (await house.http.post("/queues/new/pause")).json()["pause_reason"] is None
+    typed = {"content-type": "application/json"}
+    assert (await house.http.post("/queues/new/pause", headers=typed)).status_code == 200
     assert (await house.http.post("/queues/new/resume")).json()["paused"] is False
     assert [queue["name"] for queue in (await house.http.get("/queues")).json()["items"]] == ["default", "new"]
     assert (await house.http.get("/queues/new")).json()["depth"] == 1

@@ -45,19 +45,15 @@ class Bodies:
             Malformed: the body is no JSON.
             Invalid: it is no object, or holds what cannot be stored.
         """
-        raw = await self.raw(request)
-        if len(raw) > THREAD_BYTES:
-            return await asyncio.to_thread(document, raw)
-        return document(raw)
+        return await _parsed(await self.raw(request))
 
     async def optional(self, request: Request, *fields: str) -> Document:
-        """A JSON object with some of `fields`, or nothing at all."""
-        if not values(request, b"content-type"):
-            raw = await self._read(request, self._limit)
-            if raw.strip():
-                _check_type(request)
+        """A JSON object with some of `fields`, or nothing at all, whatever type a client says that nothing has."""
+        raw = await self._read(request, self._limit)
+        if not raw.strip():
             return EMPTY
-        read = await self.document(request)
+        _check_type(request)
+        read = await _parsed(raw)
         only(read, *fields)
         return read
 
@@ -100,6 +96,10 @@ def only(read: Document, *fields: str) -> None:
     ]
     if errors:
         raise Invalid(errors[:50])
+
+
+async def _parsed(raw: bytes) -> Document:
+    return await asyncio.to_thread(document, raw) if len(raw) > THREAD_BYTES else document(raw)
 
 
 def _check_type(request: Request) -> None:

@@ -16,6 +16,7 @@ from tests.faults.harness.ledger import Entry, Ledger, Told, now
 JOB: Final = re.compile(r"job ([0-9a-f-]{36}) was stored")
 MAYBE: Final = "may have been stored"
 RECENT: Final = 400
+SIDE: Final = "side"
 TERMINAL: Final = frozenset({"succeeded", "cancelled", "expired"})
 FIELDS: Final = ("state", "result", "epoch", "finished_at")
 """Of a document that can never change again."""
@@ -36,10 +37,21 @@ class Crowd:
     Args:
         ports: of the APIs.
         rate: jobs a second, of all together.
+        operators: how many; more than one of them ask every API in turn.
     """
 
-    def __init__(self, ports: Sequence[int], ledger: Ledger, *, rate: float, seed: int, clients: int = 3) -> None:
+    def __init__(
+        self,
+        ports: Sequence[int],
+        ledger: Ledger,
+        *,
+        rate: float,
+        seed: int,
+        clients: int = 3,
+        operators: int = 1,
+    ) -> None:
         self._ports, self._ledger = ports, ledger
+        self._fickle = operators > 1
         self._pause = clients / rate
         self._over = threading.Event()
         self._going = threading.Event()
@@ -50,7 +62,10 @@ class Crowd:
             threading.Thread(target=self._submit, args=(random.Random(f"{seed} client {number}"),))
             for number in range(clients)
         ]
-        self._threads.append(threading.Thread(target=self._operate, args=(random.Random(f"{seed} operator"),)))
+        self._threads += [
+            threading.Thread(target=self._operate, args=(random.Random(f"{seed} operator {number}"),))
+            for number in range(operators)
+        ]
         self.slowest = 0.0
 
     def __enter__(self) -> Self:
@@ -100,50 +115,14 @@ class Crowd:
                     if not may:
                         break
                     kinds = chance.choices(list(KINDS), list(KINDS.values()), k=count)
-                    self._send(http, chance, [self._ledger.ask(kind) for kind in kinds])
+                    submit(self._ledger, http, chance, [self._ledger.ask(kind) for kind in kinds], self._over)
                 # Who was held up does not make up for all of it.
                 due = max(due + count * self._pause, now() - 1)
                 self._over.wait(max(0.0, due - now()))
             self.slowest = max(self.slowest, http.slowest)
 
-    def _send(self, http: Http, chance: random.Random, entries: Sequence[Entry]) -> None:
-        bodies = [_body(entry, chance) for entry in entries]
-        single = len(bodies) == 1 and chance.random() < 0.9
-        path, body = ("/jobs", bodies[0]) if single else ("/jobs/batch", {"jobs": bodies})
-        headers = {"Idempotency-Key": str(uuid4())} if chance.random() < 0.4 else {}
-        while True:
-            reply = http.ask("POST", path, body, headers)
-            if reply is not None and reply.status == 207:
-                for entry, item in zip(entries, reply.document["items"], strict=True):
-                    self._note(entry, item["status"], item.get("job") or item.get("problem"))
-            else:
-                for entry in entries:
-                    if reply is not None:
-                        self._note(entry, reply.status, reply.document)
-                    elif entry.told is not Told.ACCEPTED:
-                        entry.told, entry.tried = Told.UNKNOWN, True
-            known = all(entry.told is Told.ACCEPTED for entry in entries)
-            # With a key, a client may ask until it knows.
-            if known or not headers or self._over.wait(0.1):
-                return
-
-    def _note(self, entry: Entry, status: int, document: Any) -> None:
-        detail = str(document.get("detail", "")) if isinstance(document, dict) else str(document)
-        if status in (200, 202):
-            entry.told, entry.job_id = Told.ACCEPTED, document["id"]
-        elif status == 503 and (named := JOB.search(detail)):
-            entry.told, entry.job_id = Told.UNKNOWN, named[1]
-        elif status == 503 and MAYBE in detail:
-            entry.told = Told.UNKNOWN
-        elif status == 503:
-            # A key's earlier try may have been stored, so only a first answer is a refusal.
-            entry.told = Told.REFUSED if not entry.tried else Told.UNKNOWN
-        else:
-            self._ledger.surprise(f"a submit was answered {status}: {detail[:200]}")
-        entry.tried = True
-
     def _operate(self, chance: random.Random) -> None:
-        with closing(Http(self._ports, self._ledger, self._over)) as http:
+        with closing(Http(self._ports, self._ledger, self._over, fickle=self._fickle)) as http:
             while not self._over.wait(0.02):
                 recent = [entry for entry in list(self._ledger.entries.values())[-RECENT:] if entry.job_id]
                 if recent:
@@ -152,12 +131,53 @@ class Crowd:
                             chance.choice(ACTS)(self._ledger, http, chance.choice(recent), chance)
 
 
+def submit(ledger: Ledger, http: Http, chance: random.Random, entries: Sequence[Entry], over: threading.Event) -> None:
+    """Submit them together, with a key or without, and note what is told of each."""
+    bodies = [_body(entry, chance) for entry in entries]
+    single = len(bodies) == 1 and chance.random() < 0.9
+    path, body = ("/jobs", bodies[0]) if single else ("/jobs/batch", {"jobs": bodies})
+    headers = {"Idempotency-Key": str(uuid4())} if chance.random() < 0.4 else {}
+    while True:
+        reply = http.ask("POST", path, body, headers)
+        if reply is not None and reply.status == 207:
+            for entry, item in zip(entries, reply.document["items"], strict=True):
+                _note(ledger, entry, item["status"], item.get("job") or item.get("problem"))
+        else:
+            for entry in entries:
+                if reply is not None:
+                    _note(ledger, entry, reply.status, reply.document)
+                elif entry.told is not Told.ACCEPTED:
+                    entry.told, entry.tried = Told.UNKNOWN, True
+        known = all(entry.told is Told.ACCEPTED for entry in entries)
+        # With a key, a client may ask until it knows.
+        if known or not headers or over.wait(0.1):
+            return
+
+
+def _note(ledger: Ledger, entry: Entry, status: int, document: Any) -> None:
+    detail = str(document.get("detail", "")) if isinstance(document, dict) else str(document)
+    if status in (200, 202):
+        entry.told, entry.job_id = Told.ACCEPTED, document["id"]
+    elif status == 503 and (named := JOB.search(detail)):
+        entry.told, entry.job_id = Told.UNKNOWN, named[1]
+    elif status == 503 and MAYBE in detail:
+        entry.told = Told.UNKNOWN
+    elif status == 503:
+        # A key's earlier try may have been stored, so only a first answer is a refusal.
+        entry.told = Told.REFUSED if not entry.tried else Told.UNKNOWN
+    else:
+        ledger.surprise(f"a submit was answered {status}: {detail[:200]}")
+    entry.tried = True
+
+
 def _body(entry: Entry, chance: random.Random) -> dict[str, Any]:
     payload: dict[str, Any] = {"key": entry.key}
     body: dict[str, Any] = {"task": entry.kind, "payload": payload, "priority": chance.choice([2, 5, 5, 5, 8])}
     match entry.kind:
         case "work.run" if chance.random() < 0.05:
             payload["seconds"] = round(chance.uniform(0.5, 3.0), 2)
+        case "work.wordy" if chance.random() < 0.3:
+            payload["seconds"] = 0.7
         case "work.thread" | "work.process":
             payload["seconds"] = round(chance.uniform(0.0, 0.1), 3)
         case "work.flaky":
@@ -222,12 +242,46 @@ def mend(ledger: Ledger, http: Http, _: Entry, chance: random.Random) -> None:
 
 def read(_: Ledger, http: Http, entry: Entry, chance: random.Random) -> None:
     """What people look at."""
+    http.ask("GET", chance.choice(pages_of(entry)))
+
+
+def pages_of(entry: Entry) -> Sequence[str]:
+    """Of a job, and of the system."""
     job = entry.job_id
-    pages = (
+    return (
         *("/jobs?limit=50", "/jobs?state=running", "/jobs?tag=chaos&limit=20", "/tasks", "/queues", "/workers"),
         *(f"/logs/{job}", f"/jobs/{job}/artifacts", f"/jobs/{job}/artifacts/words.txt", "/health", "/health/ready"),
     )
-    http.ask("GET", chance.choice(pages))
 
 
-ACTS: Final = (cancel, look, look, look, mend, read, read)
+def manage(_: Ledger, http: Http, __: Entry, chance: random.Random) -> None:
+    """A queue that nothing is submitted to is made, paused and resumed."""
+    if chance.random() < 0.3:
+        http.ask("POST", "/queues", {"name": SIDE})
+    http.ask("POST", f"/queues/{SIDE}/{chance.choice(['pause', 'resume'])}")
+
+
+def tour(ledger: Ledger, http: Http, chance: random.Random, over: threading.Event) -> None:
+    """Everything that can be asked for, once, of one API."""
+    wordy, dead, other = (ledger.ask(kind) for kind in ("work.wordy", "work.dead", "work.run"))
+    for entry in (wordy, dead, other):
+        submit(ledger, http, chance, [entry], over)
+        if entry.job_id is None:
+            return
+    for entry in (wordy, dead):
+        http.ask("GET", f"/jobs/{entry.job_id}", headers={"Prefer": "wait=2"})
+    for page in pages_of(wordy):
+        http.ask("GET", page)
+    cancel(ledger, http, other, chance)
+    look(ledger, http, other, chance)
+    http.ask("POST", "/queues", {"name": SIDE})
+    for act in ("pause", "resume"):
+        http.ask("POST", f"/queues/{SIDE}/{act}")
+    if chance.random() < 0.5:
+        http.ask("POST", f"/jobs/{dead.job_id}/replay", {"payload": {"key": dead.key, "mended": True}})
+    else:
+        dead.purged = True
+        http.ask("POST", "/dead-letters/purge", {"ids": [dead.job_id]})
+
+
+ACTS: Final = (cancel, look, look, look, mend, read, read, read, manage)

@@ -14,6 +14,8 @@ from tests.faults.harness.ledger import Ledger
 
 PATIENCE = 20.0
 NOBODY = 0.05
+WRONG = frozenset({400, 405, 408, 413, 415, 422, 429})
+"""Answers that a request of ours does not deserve."""
 
 
 class Reply(NamedTuple):
@@ -29,10 +31,11 @@ class Http:
     Args:
         ports: of the APIs.
         over: ends waiting for one of them.
+        fickle: go to the next one after each answer.
     """
 
-    def __init__(self, ports: Sequence[int], ledger: Ledger, over: threading.Event) -> None:
-        self._ports, self._ledger, self._over = ports, ledger, over
+    def __init__(self, ports: Sequence[int], ledger: Ledger, over: threading.Event, *, fickle: bool = False) -> None:
+        self._ports, self._ledger, self._over, self._fickle = ports, ledger, over, fickle
         self._turn = 0
         self._connection = self._connect()
         self.slowest = 0.0
@@ -49,14 +52,14 @@ class Http:
             answer = self._connection.getresponse()
             told = answer.read()
         except (OSError, http.client.HTTPException):
-            self._connection.close()
-            self._turn += 1
-            self._connection = self._connect()
+            self._next()
             self._ledger.count("no answer")
             return None
+        if self._fickle:
+            self._next()
         self.slowest = max(self.slowest, time.monotonic() - began)
         self._ledger.count(answer.status)
-        if answer.status >= 500 and answer.status != 503:
+        if answer.status in WRONG or (answer.status >= 500 and answer.status != 503):
             self._ledger.surprise(f"{method} {path} was answered {answer.status}: {told[:200]!r}")
         try:
             return Reply(answer.status, json.loads(told))
@@ -73,11 +76,15 @@ class Http:
             try:
                 self._connection.connect()
             except OSError:
-                self._turn += 1
-                self._connection = self._connect()
+                self._next()
                 if self._over.wait(NOBODY):
                     return False
         return True
+
+    def _next(self) -> None:
+        self._connection.close()
+        self._turn += 1
+        self._connection = self._connect()
 
     def _connect(self) -> http.client.HTTPConnection:
         port = self._ports[self._turn % len(self._ports)]

@@ -33,6 +33,8 @@ def tell(what: str, ctx: Context, key: str) -> None:
 
 async def lasting(seconds: float) -> None:
     """Take so long."""
+    if not seconds:
+        return
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(asyncio.Event().wait(), seconds)
 
@@ -41,8 +43,7 @@ async def lasting(seconds: float) -> None:
 async def run(ctx: Context, key: str, seconds: float = 0.0) -> str:
     """The most common one."""
     tell("S", ctx, key)
-    if seconds:
-        await lasting(seconds)
+    await lasting(seconds)
     tell("E", ctx, key)
     return key
 
@@ -101,12 +102,13 @@ async def dead(ctx: Context, key: str, mended: bool = False) -> str:
 
 
 @task("work.wordy", retry=SOON)
-async def wordy(ctx: Context, key: str) -> str:
+async def wordy(ctx: Context, key: str, seconds: float = 0.0) -> str:
     """Logs, reports progress and keeps a file."""
     tell("S", ctx, key)
     for number in range(5):
         ctx.log.info("line", number=number)
         ctx.progress(number / 5)
+        await lasting(seconds / 5)
     # The object store may be away: that is no reason to fail.
     with contextlib.suppress(Exception):
         await ctx.artifacts.put("words.txt", key.encode())
