@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
-from typing import Protocol
+from datetime import datetime
+from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +14,15 @@ class ObjectInfo:
 
     key: str
     size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """A stored object as a listing shows it; `modified` is by the store's clock."""
+
+    key: str
+    size: int
+    modified: datetime
 
 
 class Artifacts(Protocol):
@@ -53,4 +63,13 @@ class Artifacts(Protocol):
 
     async def ping(self) -> None:
         """Raise `ArtifactsUnavailable` if the store does not answer."""
+        ...
+
+
+@runtime_checkable
+class Listing(Protocol):
+    """What an object store may have beside `Artifacts`. Only housekeeping asks for it."""
+
+    def listed(self, prefix: str) -> AsyncIterator[Listed]:
+        """Objects whose keys begin with `prefix`, which ends with `/`; raises `ArtifactsUnavailable`."""
         ...

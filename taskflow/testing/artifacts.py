@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from taskflow.core.errors import NotFound
 from taskflow.core.ids import new_id
-from taskflow.ports.artifacts import Artifacts, ObjectInfo
+from taskflow.ports.artifacts import Artifacts, Listing, ObjectInfo
 
 
 class ArtifactsSuite:
@@ -85,6 +86,19 @@ class ArtifactsSuite:
         await artifacts.put(key, b"1")
         url = await artifacts.sign(key, 60)
         assert url is None or key.rpartition("/")[2] in url
+
+    async def test_what_lies_below_a_prefix_is_listed(self, artifacts: Artifacts) -> None:
+        """All of it and nothing beside; a store that cannot list says so by not being a `Listing`."""
+        if not isinstance(artifacts, Listing):
+            pytest.skip("this store does not list")
+        place = f"test/{new_id()}"
+        assert [found async for found in artifacts.listed(f"{place}/")] == []
+        keys = [f"{place}/{part}/{number}" for part in ("a", "b/c") for number in range(3)]
+        await asyncio.gather(*(artifacts.put(key, b"12") for key in (*keys, f"{place}-beside/1")))
+        found = [found async for found in artifacts.listed(f"{place}/")]
+        assert sorted(one.key for one in found) == keys
+        assert {one.size for one in found} == {2}
+        assert all(abs((datetime.now(UTC) - one.modified).total_seconds()) < 600 for one in found)
 
     async def test_it_answers(self, artifacts: Artifacts) -> None:
         """A ping raises nothing."""

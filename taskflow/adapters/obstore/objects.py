@@ -14,11 +14,13 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from taskflow.core.errors import ArtifactsUnavailable, NotFound
-from taskflow.ports.artifacts import ObjectInfo
+from taskflow.ports.artifacts import Listed, ObjectInfo
 
 DEADLINE: Final = 30.0
 """Seconds that one call, or one chunk, may take: a store may hang, and so may a directory on a network."""
 CHUNK: Final = 1 << 20
+PAGE: Final = 1_000
+"""Objects of a listing that are asked for at a time."""
 
 
 class ObjectArtifacts(ABC):
@@ -98,6 +100,19 @@ class ObjectArtifacts(ABC):
                     await obstore.delete_async(store, key)
             except NotFound:
                 continue
+
+    async def listed(self, prefix: str) -> AsyncIterator[Listed]:
+        """What lies below a prefix, page by page."""
+        async with self._mapped(prefix, "listed") as store:
+            pages = obstore.list(store, prefix, chunk_size=PAGE)
+        while True:
+            async with self._mapped(prefix, "listed"):
+                try:
+                    page = await anext(pages)
+                except StopAsyncIteration:
+                    return
+            for found in page:
+                yield Listed(found["path"], found["size"], found["last_modified"])
 
     async def sign(self, key: str, seconds: float) -> str | None:
         """Not every store has URLs."""
