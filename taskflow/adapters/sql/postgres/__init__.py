@@ -6,6 +6,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from taskflow.adapters.sql.postgres import revision
+from taskflow.adapters.sql.postgres.audit import AuditPart
 from taskflow.adapters.sql.postgres.claims import ClaimsPart
 from taskflow.adapters.sql.postgres.database import Database
 from taskflow.adapters.sql.postgres.files import FilesPart
@@ -17,7 +18,7 @@ from taskflow.adapters.sql.postgres.workers import CataloguePart, WorkersPart
 from taskflow.core.errors import StoreUnavailable
 
 
-class PostgresStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart):
+class PostgresStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart, AuditPart):
     """Everything in one schema of a PostgreSQL database, for any number of processes.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from taskflow.adapters.sql.sqlite.audit import AuditPart
 from taskflow.adapters.sql.sqlite.claims import ClaimsPart
 from taskflow.adapters.sql.sqlite.database import Database
 from taskflow.adapters.sql.sqlite.files import FilesPart
@@ -18,7 +19,7 @@ from taskflow.adapters.sql.sqlite.workers import CataloguePart, WorkersPart
 PREFIX = "sqlite:///"
 
 
-class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart):
+class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart, AuditPart):
     """Everything in one SQLite file, for one process at a time.
 
     Args:
