@@ -13,13 +13,10 @@ from pathlib import Path
 
 import pytest
 import sqlalchemy as sa
-from alembic.autogenerate import compare_metadata
-from alembic.runtime.migration import MigrationContext
 
 from taskflow.adapters.sql import PostgresStore, revision, schema
+from taskflow.adapters.sql.drift import drift
 from taskflow.adapters.sql.postgres.schema import TRY_LOCK
-from taskflow.adapters.sql.tables import metadata
-from taskflow.adapters.sql.tuning import INDEXES
 from taskflow.core.errors import StoreUnavailable
 from taskflow.core.ids import new_id
 from taskflow.core.job import Idempotency, Outcome
@@ -67,18 +64,6 @@ async def days(name: str) -> list[str]:
         WHERE inhparent = 'finished'::regclass AND relname <> 'finished_default' ORDER BY relname"""
     async with outside(name) as connection:
         return [row[0] for row in await connection.fetch(asked)]
-
-
-def drift(url: str) -> list[object]:
-    """How the database differs from what the tables say."""
-
-    def ours(_: object, named: str | None, kind: str, *__: object) -> bool:
-        return named in metadata.tables if kind == "table" else named not in INDEXES
-
-    def compare(connection: sa.Connection) -> list[object]:
-        return list(compare_metadata(MigrationContext.configure(connection, opts={"include_object": ours}), metadata))
-
-    return schema.connected(url, compare)
 
 
 def test_many_upgrades_at_once_are_one(empty: str) -> None:
