@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from taskflow.core.job import LaneKey, Ticket
 
@@ -76,5 +76,33 @@ class Broker(Protocol):
 
         Raises:
             BrokerUnavailable: it does not.
+        """
+        ...
+
+
+class LaneStanding(NamedTuple):
+    """How a lane stands at the broker."""
+
+    ready: int
+    consumers: int
+
+
+@runtime_checkable
+class Inspectable(Protocol):
+    """What a broker that stands by itself may have beside `Broker`. Only who checks a deployment asks for it."""
+
+    async def standing(self, lane: LaneKey) -> LaneStanding | None:
+        """Messages ready, and who consumes; `None` where there is no such lane.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
+        """
+        ...
+
+    async def dead(self) -> int:
+        """Messages that were given up on or could not be read.
+
+        Raises:
+            BrokerUnavailable: the broker does not answer.
         """
         ...

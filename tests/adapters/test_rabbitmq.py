@@ -12,7 +12,7 @@ from aiormq.abc import DeliveredMessage
 
 from taskflow.adapters.rabbitmq import RabbitBroker, consuming, lane, publishing
 from taskflow.core.job import Lane, LaneKey
-from taskflow.ports.broker import Broker, Delivery
+from taskflow.ports.broker import Broker, Delivery, Inspectable
 from taskflow.testing.broker import BrokerSuite, Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
 from tests.rabbit import House
@@ -153,6 +153,28 @@ async def test_depth_of_a_missing_queue_is_nothing(broker: RabbitBroker) -> None
         assert await broker.depth(known) == 0
         assert consumption.live
         await broker.ping()
+
+
+async def test_how_lanes_and_the_dead_queue_stand(broker: RabbitBroker, rabbit: House) -> None:
+    """For whoever checks a deployment: what waits, who consumes, what was given up on."""
+    key, missing = lane_key(), lane_key()
+    assert isinstance(broker, Inspectable)
+    await broker.publish(tickets_of(key, 2))
+
+    async def stands(ready: int, consumers: int) -> bool:
+        return await broker.standing(key) == (ready, consumers)
+
+    await until(lambda: stands(2, 0))
+    assert await broker.standing(missing) is None
+    assert await broker.dead() == 0
+    async with broker.consume([key], 10, Landing()):
+        await until(lambda: stands(0, 1))
+        await rabbit.send(rabbit.queue(key), b"no ticket")
+
+        async def one_is_dead() -> bool:
+            return await broker.dead() == 1
+
+        await until(one_is_dead)
 
 
 async def test_a_consumer_that_vanished_is_found(

@@ -17,7 +17,7 @@ from taskflow.adapters.rabbitmq.publishing import Publishing
 from taskflow.adapters.rabbitmq.topology import TRY_AGAIN, Topology
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey, Ticket
-from taskflow.ports.broker import Delivery
+from taskflow.ports.broker import Delivery, LaneStanding
 
 GREET: Final = 2.0
 """Seconds that opening waits for the links; without them it goes on, and they come up in the background."""
@@ -89,6 +89,15 @@ class RabbitBroker:
     async def depth(self, lane: LaneKey) -> int:
         """Messages ready in a lane; 0 where its queue does not exist."""
         standing = await self._probes[1].queue(self._topology.queue(lane))
+        return standing.ready if standing else 0
+
+    async def standing(self, lane: LaneKey) -> LaneStanding | None:
+        """How a lane's queue stands; `None` where it does not exist."""
+        return await self._probes[1].queue(self._topology.queue(lane))
+
+    async def dead(self) -> int:
+        """Messages in the dead queue."""
+        standing = await self._probes[1].queue(self._topology.dead)
         return standing.ready if standing else 0
 
     async def ping(self) -> None:

@@ -10,11 +10,11 @@ from taskflow.adapters.rabbitmq import window
 from taskflow.adapters.rabbitmq.calls import RPC, log, text_of
 from taskflow.adapters.rabbitmq.lane import LINGER, LaneConsumer
 from taskflow.adapters.rabbitmq.link import Link
-from taskflow.adapters.rabbitmq.probe import Probe, Standing
+from taskflow.adapters.rabbitmq.probe import Probe
 from taskflow.adapters.rabbitmq.topology import Topology
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey
-from taskflow.ports.broker import Delivery
+from taskflow.ports.broker import Delivery, LaneStanding
 
 TICK: Final = 0.25
 """Seconds between two looks at the windows."""
@@ -114,5 +114,5 @@ class RabbitConsumption:
             log.warning("%s is subscribed again: %s", self._topology.queue(lane.key), why)
             lane.renew(why)
 
-    async def _standing(self, lane: LaneConsumer) -> Standing | None:
+    async def _standing(self, lane: LaneConsumer) -> LaneStanding | None:
         return await self._probe.queue(self._topology.queue(lane.key))

@@ -3,23 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final, NamedTuple
+from typing import Final
 
 from aiormq.abc import AbstractChannel, AbstractConnection
 from aiormq.exceptions import ChannelNotFoundEntity
 
 from taskflow.adapters.rabbitmq.calls import BrokerLost, BrokerSilent, call
 from taskflow.adapters.rabbitmq.link import Link
+from taskflow.ports.broker import LaneStanding
 
 ANSWER: Final = 3.0
 """Seconds."""
-
-
-class Standing(NamedTuple):
-    """What the broker says about a queue."""
-
-    ready: int
-    consumers: int
 
 
 class Probe:
@@ -31,7 +25,7 @@ class Probe:
         self._channel: AbstractChannel | None = None
         self._connection: AbstractConnection | None = None
 
-    async def queue(self, name: str) -> Standing | None:
+    async def queue(self, name: str) -> LaneStanding | None:
         """How a queue stands, `None` where there is none.
 
         Raises:
@@ -48,7 +42,7 @@ class Probe:
                 if isinstance(error.__cause__, ChannelNotFoundEntity):
                     return None
                 raise
-        return Standing(found.message_count or 0, found.consumer_count or 0)
+        return LaneStanding(found.message_count or 0, found.consumer_count or 0)
 
     async def ping(self) -> None:
         """Prove that the broker answers, by a call that changes nothing.
