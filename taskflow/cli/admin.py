@@ -37,7 +37,7 @@ def dev(
 ) -> int:
     """Start everything in one process, with no service but a directory; the demo tasks are there beside yours."""
     flags = {"api.host": host, "api.port": port, "data_dir": data_dir, "tasks.modules": _joined(tasks)}
-    return _start(_load("dev", flags, config))
+    return _start(load("dev", flags, config))
 
 
 def run(
@@ -60,7 +60,7 @@ def run(
         "tasks.modules": _joined(tasks),
         "consumer.queues": queues,
     }
-    return _start(_load("run", flags, config, migrate=migrate))
+    return _start(load("run", flags, config, migrate=migrate))
 
 
 @db.command
@@ -82,7 +82,7 @@ def downgrade(revision: str, /, *, data_dir: DataDir = None, config: Config = No
 @db.command
 def current(*, data_dir: DataDir = None, config: Config = None) -> int:
     """Show the installed revision."""
-    _show_current(_load("run", {"data_dir": data_dir}, config))
+    _show_current(load("run", {"data_dir": data_dir}, config))
     return OK
 
 
@@ -102,7 +102,7 @@ def history(*, as_json: Json = False) -> int:
 @config.command
 def check(*, mode: Mode = "run", config: Config = None) -> int:
     """Check the settings; tells everything that is wrong."""
-    _load(mode, {}, config)
+    load(mode, {}, config)
     print("the settings are well")
     return OK
 
@@ -110,7 +110,7 @@ def check(*, mode: Mode = "run", config: Config = None) -> int:
 @config.command(name="show")
 def show_settings(*, mode: Mode = "run", config: Config = None, as_json: Json = False) -> int:
     """Show every setting, its value and where that comes from; secrets are masked."""
-    found = _load(mode, {}, config).shown()
+    found = load(mode, {}, config).shown()
     items = [{"setting": key, "value": value, "source": source} for key, value, source in found]
     show.rows(items, ("setting", "value", "source"), as_json=as_json)
     return OK
@@ -120,15 +120,16 @@ def _joined(modules: list[str] | None) -> str | None:
     return None if modules is None else ",".join(modules)
 
 
-def _load(
+def load(
     mode: Literal["dev", "run"], flags: Mapping[str, Any], config: Path | None, *, migrate: bool = False
 ) -> Settings:
-    from taskflow.wiring.settings import load  # noqa: PLC0415 - costs a third of a second
+    """The settings of a command: of a file that is named, or lies here."""
+    from taskflow.wiring import settings  # noqa: PLC0415 - costs a third of a second
 
     if config is None:
         named, beside = os.environ.get("TASKFLOW_CONFIG"), Path("taskflow.toml")
         config = Path(named) if named else beside if beside.is_file() else None
-    return load(mode, flags, os.environ, config, migrate=migrate)
+    return settings.load(mode, flags, os.environ, config, migrate=migrate)
 
 
 def _start(settings: Settings) -> int:
@@ -142,7 +143,7 @@ def _migrate(work: Callable[[str], None], data_dir: str | None, config: Path | N
     """Change the schema; the embedded store only while no process uses it."""
     from taskflow.wiring import lock  # noqa: PLC0415 - beside what it guards
 
-    settings = _load("run", {"data_dir": data_dir}, config)
+    settings = load("run", {"data_dir": data_dir}, config)
     url = settings["store.url"]
     with lock.embedded(url, settings["data_dir"]):
         work(url)

@@ -141,6 +141,12 @@ class LogShipper:
             open_too = self._open is not None and job_id in self._open.jobs
             return open_too or any(job_id in batch.jobs for batch in self._sealed)
 
+    @property
+    def waiting(self) -> int:
+        """Bytes of this process that are not stored and indexed yet."""
+        with self._lock:
+            return self._total
+
     def _kept(self) -> int:
         return self._total + self._elsewhere
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -90,6 +92,45 @@ class Room:
         except OSError:
             return []
         return [directory for directory in rooms if directory != self.path]
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A directory with lines in it: bytes, seconds since the oldest was begun, whether a living process has it."""
+
+    name: str
+    size: int
+    age: float
+    owned: bool
+
+
+def rooms(root: Path) -> list[Found]:
+    """What waits on this host. For looking: nothing is made or moved."""
+    found = []
+    for directory in sorted(root.glob(f"[!{UNBORN}]*")):
+        try:
+            files = [path.stat() for path in directory.glob(f"*{SUFFIX}")]
+            if files:
+                age = time.time() - min(file.st_mtime for file in files)
+                found.append(Found(directory.name, sum(file.st_size for file in files), age, _owned(directory)))
+        except OSError:
+            continue  # shipped, or adopted, just now
+    return found
+
+
+def _owned(directory: Path) -> bool:
+    try:
+        descriptor = os.open(directory / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        # Shared, so that two who look do not take each other for the owner.
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _lock(directory: Path) -> int | None:

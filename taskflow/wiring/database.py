@@ -38,6 +38,13 @@ def history() -> list[tuple[str, str]]:
     return schema.history()
 
 
+def drift(url: str) -> list[str]:
+    """How the installed schema differs from what this code needs."""
+    from taskflow.adapters.sql import drift as differences  # noqa: PLC0415 - costs a start
+
+    return differences.drift(url)
+
+
 def prepare(url: str, *, migrate: bool) -> str:
     """Make sure that the schema fits; one that is ahead of this code is left to the newer process that made it.
 

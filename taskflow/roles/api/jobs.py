@@ -29,6 +29,11 @@ PAGE_BYTES: Final = 8 << 20
 """A page ends early when its documents are this large together."""
 
 
+def cache_key(namespace: str, job_id: str) -> str:
+    """Where the document of a job that is over is cached."""
+    return f"{namespace}:job:{DEFAULT_TENANT}:{job_id}"
+
+
 class JobRoutes:
     """Jobs that are there."""
 
@@ -53,7 +58,7 @@ class JobRoutes:
         job_id = job_id_of(request)
         seconds = wanted(request, self._deps.settings.wait_max)
         headers: list[Header] = [] if seconds is None else [(b"preference-applied", b"wait=%d" % seconds)]
-        key = f"{self._deps.settings.namespace}:job:{DEFAULT_TENANT}:{job_id}"
+        key = cache_key(self._deps.settings.namespace, job_id)
         document = await self._deps.cache.get(key)
         if document is None:
             job = await self._read(job_id) if seconds is None else await self._waiting.over(job_id, seconds)
