@@ -315,10 +315,18 @@ async def test_what_passes_by_itself_is_not_told(house: House) -> None:
 
     [found] = await doctor.examine(house.deployment(), [moving], again=0)
     assert (looks, found.ids, found.what.endswith(": j2")) == (2, ["j2"], True)
-    house.store.rows, looks = {LANE: [waiting("j1")]}, 1
-    house.store.rows = {LANE: [waiting("j9")]}
+
+
+async def test_other_rows_at_the_second_look_are_a_system_at_work(house: House) -> None:
+    """Nothing stands still."""
+    answers = [["j1"], ["j2"]]
+
+    async def moving(deployment: Any) -> list[Finding]:
+        house.store.odd_ids[Odd.DUE] = answers.pop(0)
+        return await due(deployment)
+
     [found] = await doctor.examine(house.deployment(), [moving], again=0)
-    assert found.severity is Severity.PROBLEM
+    assert (found.severity, found.check) == (Severity.OK, "due")
 
 
 async def test_what_is_gone_at_the_second_look_is_well(house: House) -> None:
