@@ -93,7 +93,7 @@ class ArtifactsSuite:
             pytest.skip("this store does not list")
         place = f"test/{new_id()}"
         assert [found async for found in artifacts.listed(f"{place}/")] == []
-        keys = [f"{place}/{part}/{number}" for part in ("a", "b/c") for number in range(3)]
+        keys = [f"{place}/{part}/{number}" for part in ("a", "b/c", "d/Artifacts:1.x_-y") for number in range(3)]
         await asyncio.gather(*(artifacts.put(key, b"12") for key in (*keys, f"{place}-beside/1")))
         found = [found async for found in artifacts.listed(f"{place}/")]
         assert sorted(one.key for one in found) == keys

@@ -85,6 +85,13 @@ def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
     assert drift(url) == []
 
 
+def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    """By its name, and not by a page of traceback."""
+    (tmp_path / "t.db").write_bytes(b"no database" * 100)
+    with pytest.raises(StoreUnavailable, match=r"t\.db cannot be read: file is not a database"):
+        schema.current(f"sqlite:///{tmp_path}/t.db")
+
+
 def test_drift_is_told_by_name(tmp_path: Path) -> None:
     """What is missing, and what is another."""
     url = f"sqlite:///{tmp_path}/t.db"

@@ -197,6 +197,15 @@ def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_file_that_is_no_database(tmp_path: Path) -> None:
+    """As a store that does not answer."""
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "taskflow.db").write_bytes(b"no database" * 100)
+    code, found = doctor(tmp_path)
+    assert (code, wrong(found)) == (1, {"store": "problem"})
+    assert "file is not a database" in found["store"]["what"]
+
+
 def test_settings_that_cannot_be(tmp_path: Path) -> None:
     """Each problem is one."""
     code, out = said(tmp_path, TASKFLOW_CONSUMER_LEASE="soon", TASKFLOW_BROKER_URL="nonsense://x")

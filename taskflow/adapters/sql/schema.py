@@ -14,7 +14,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from taskflow.adapters.sql.revision import POSTGRES
-from taskflow.core.errors import TaskFlowError
+from taskflow.core.errors import StoreUnavailable, TaskFlowError
 
 T = TypeVar("T")
 
@@ -69,12 +69,19 @@ def downgrade(url: str, revision: str) -> None:
 
 
 def current(url: str) -> str | None:
-    """The installed revision, `None` where there is none."""
+    """The installed revision, `None` where there is none.
+
+    Raises:
+        StoreUnavailable: the database does not answer, or its file is none.
+    """
     if url.startswith(POSTGRES):
         from taskflow.adapters.sql.postgres.revision import installed  # noqa: PLC0415 - only when chosen
 
         return installed(url)
-    return connected(url, lambda it: MigrationContext.configure(it).get_current_revision())
+    try:
+        return connected(url, lambda it: MigrationContext.configure(it).get_current_revision())
+    except sa.exc.DBAPIError as error:
+        raise StoreUnavailable(f"the database {sa.make_url(url).database} cannot be read: {error.orig}") from error
 
 
 def head() -> str:
