@@ -21,14 +21,15 @@ import os
 import random
 import signal
 import typing
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from taskflow.core.errors import ArtifactsUnavailable, BrokerUnavailable, StoreUnavailable, TaskFlowError
-from taskflow.ports.artifacts import Artifacts
-from taskflow.ports.broker import Broker, Consumption, Delivery
+from taskflow.ports.artifacts import Artifacts, Listing
+from taskflow.ports.audit import Audit
+from taskflow.ports.broker import Broker, Consumption, Delivery, Inspectable
 from taskflow.ports.cache import Cache
 from taskflow.ports.events import Events
 from taskflow.ports.limiter import RateLimiter
@@ -36,17 +37,17 @@ from taskflow.ports.store import StateStore
 
 VARIABLE: Final = "TASKFLOW_TEST_FAILPOINTS"
 LOG: Final = "TASKFLOW_TEST_FAILPOINTS_LOG"
-PROTOCOLS: Final[Mapping[str, type]] = {
-    "store": StateStore,
-    "broker": Broker,
-    "consumption": Consumption,
-    "delivery": Delivery,
-    "cache": Cache,
-    "events": Events,
-    "artifacts": Artifacts,
-    "limiter": RateLimiter,
+PROTOCOLS: Final[Mapping[str, Sequence[type]]] = {
+    "store": (StateStore, Audit),
+    "broker": (Broker, Inspectable),
+    "consumption": (Consumption,),
+    "delivery": (Delivery,),
+    "cache": (Cache,),
+    "events": (Events,),
+    "artifacts": (Artifacts, Listing),
+    "limiter": (RateLimiter,),
 }
-"""What crosses the ports, by the first half of a point's name."""
+"""What crosses the ports, by the first half of a point's name; all but the first of each are optional."""
 UNAVAILABLE: Final[Mapping[str, type[TaskFlowError]]] = {
     "store": StoreUnavailable,
     "broker": BrokerUnavailable,
@@ -60,16 +61,18 @@ PAUSE: Final = 0.01
 log = logging.getLogger("taskflow")
 
 
-def methods(protocol: type) -> list[str]:
+def methods(port: str) -> dict[str, Callable[..., Any]]:
     """What a port's users call, by name."""
-    return [name for name, _ in inspect.getmembers(protocol, inspect.isfunction) if not name.startswith("_")]
+    return {
+        name: function
+        for protocol in PROTOCOLS[port]
+        for name, function in inspect.getmembers(protocol, inspect.isfunction)
+        if not name.startswith("_")
+    }
 
 
 POINTS: Final = tuple(
-    f"{when}:{port}.{name}"
-    for port, protocol in PROTOCOLS.items()
-    for name in methods(protocol)
-    for when in ("before", "after")
+    f"{when}:{port}.{name}" for port in PROTOCOLS for name in methods(port) for when in ("before", "after")
 )
 """All of them."""
 
@@ -142,6 +145,10 @@ class Armed:
 
     def __init__(self, port: str, inner: Any, rules: list[Rule]) -> None:
         self._port, self._inner, self._rules = port, inner, rules
+        # Attributes of the object itself: whoever asks whether it can do something looks for them there.
+        for name, function in methods(port).items():
+            if hasattr(inner, name):
+                setattr(self, name, self._wrapped(name, getattr(inner, name), function))
 
     async def __aenter__(self) -> Self:
         await self._inner.__aenter__()
@@ -151,13 +158,7 @@ class Armed:
         return await self._inner.__aexit__(*error)
 
     def __getattr__(self, name: str) -> Any:
-        member = getattr(self._inner, name)
-        function = getattr(PROTOCOLS[self._port], name, None)
-        if name.startswith("_") or not inspect.isfunction(function):
-            return member
-        wrapped = self._wrapped(name, member, function)
-        self.__dict__[name] = wrapped
-        return wrapped
+        return getattr(self._inner, name)
 
     def _wrapped(self, name: str, member: Callable[..., Any], function: Callable[..., Any]) -> Callable[..., Any]:
         """A call that passes its two points, whatever it is: awaited, entered or iterated."""

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from taskflow.testing.failpoints import LOG, POINTS, UNAVAILABLE, VARIABLE
+from tests.faults.harness.caller import ARGUMENTS
 from tests.faults.harness.clients import Crowd, tour
 from tests.faults.harness.http import Http, closing
 from tests.faults.harness.ledger import Ledger
@@ -36,8 +37,6 @@ from tests.support import until_sync
 
 ALL: Final = "api,consumer,scheduler"
 NODES: Final = {"first": ALL, "second": ALL, "third": ALL}
-UNCALLED: Final = frozenset({"artifacts.sign", "broker.depth", "cache.delete", "store.adopt", "store.revision"})
-"""Offered to programs, to the embedded mode or to people who look for what is wrong."""
 LOST: Final = "after:store.claim=raise%0.3"
 """The reply of a claim is lost, so that rows are given back and drawn."""
 HELPED: Final = {"store.release": LOST}
@@ -98,7 +97,7 @@ class March:
         """Once at each point."""
         points: queue.SimpleQueue[str] = queue.SimpleQueue()
         for point in self._chance.sample(POINTS, len(POINTS)):
-            if _call(point) not in UNCALLED:
+            if _call(point) not in ARGUMENTS:
                 points.put(point)
         threads = [threading.Thread(target=self._die, args=(node, points, turn)) for node in self._stage.nodes]
         for thread in threads:
@@ -106,7 +105,7 @@ class March:
         for thread in threads:
             thread.join()
         for point in POINTS:
-            if _call(point) in UNCALLED:
+            if _call(point) in ARGUMENTS:
                 self._call_alone(point)
 
     def storm(self, seconds: float) -> None:
@@ -114,7 +113,7 @@ class March:
         rules = ";".join(
             f"{point}=raise%{STORM}"
             for point in POINTS
-            if _call(point).partition(".")[0] in UNAVAILABLE and _call(point) not in UNCALLED and "ping" not in point
+            if _call(point).partition(".")[0] in UNAVAILABLE and _call(point) not in ARGUMENTS and "ping" not in point
         )
         for node in self._stage.nodes:
             node.more = {VARIABLE: rules}
