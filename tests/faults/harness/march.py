@@ -14,7 +14,6 @@ import json
 import queue
 import random
 import signal
-import subprocess
 import sys
 import tempfile
 import threading
@@ -195,17 +194,13 @@ class March:
     def _call_alone(self, point: str) -> None:
         """By a process of its own."""
         environment = {**self._stage.environment, VARIABLE: f"{point}=kill"}
-        ended = subprocess.run(
-            [sys.executable, "-m", "tests.faults.harness.caller", _call(point)],
-            env=environment,
-            cwd=self._stage.directory,
-            capture_output=True,
-            timeout=60,
-        )
-        if ended.returncode == -signal.SIGKILL and self._fired(f" {point} kill"):
+        arguments = ["-m", "tests.faults.harness.caller", _call(point)]
+        pid = self._stage.zygote.start(arguments, self._stage.directory, environment)
+        code = self._stage.zygote.wait(pid)
+        if code == -signal.SIGKILL and self._fired(f"{pid} {point} kill"):
             self._report.kills[point] += 1
         else:
-            self._report.missed.append(f"{point}: {ended.stderr[-300:]!r}")
+            self._report.missed.append(f"{point}: its caller ended with {code}")
 
     def _fired(self, what: str) -> bool:
         return self._log.exists() and what in self._log.read_text()

@@ -12,6 +12,7 @@ import ctypes
 import json
 import os
 import queue
+import runpy
 import select
 import signal
 import subprocess
@@ -52,7 +53,8 @@ class Zygote:
         self._process.stdout.close()
 
     def start(self, arguments: Sequence[str], directory: Path, environment: Mapping[str, str]) -> int:
-        """Start `taskflow` with arguments; its pid. What it says goes to `output` in its directory."""
+        """Start `taskflow` with arguments, or a module with them (`-m`), as Python does; the pid. What it says goes to
+        `output` in its directory."""
         request = {"arguments": list(arguments), "directory": str(directory), "environment": dict(environment)}
         assert self._process.stdin is not None
         with self._asking:
@@ -151,7 +153,12 @@ def _become(request: dict[str, Any]) -> None:
     os.environ.clear()
     os.environ.update(request["environment"])
     sys.path[:0] = [path for path in request["environment"].get("PYTHONPATH", "").split(os.pathsep) if path]
-    sys.argv = ["taskflow", *request["arguments"]]
+    arguments = request["arguments"]
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+        return
+    sys.argv = ["taskflow", *arguments]
     from taskflow.cli import main  # noqa: PLC0415 - imported long ago
 
     main()
