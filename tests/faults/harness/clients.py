@@ -272,6 +272,8 @@ def tour(ledger: Ledger, http: Http, chance: random.Random, over: threading.Even
         http.ask("GET", f"/jobs/{entry.job_id}", headers={"Prefer": "wait=2"})
     for page in pages_of(wordy):
         http.ask("GET", page)
+    # One that another process ran long ago.
+    http.ask("GET", f"/logs/{chance.choice(list(ledger.entries.values())[:RECENT]).job_id}")
     cancel(ledger, http, other, chance)
     look(ledger, http, other, chance)
     http.ask("POST", "/queues", {"name": SIDE})
