@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
@@ -27,6 +28,7 @@ class Load:
         accepted: ids of what was answered with 202.
         failures: everything else that came back, and what did not come back at all.
         refused: how often nobody listened, which costs a client nothing but another port.
+        seconds: what each answer took.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Load:
         self.accepted: list[str] = []
         self.failures: list[str] = []
         self.refused = 0
+        self.seconds: list[float] = []
 
     def __enter__(self) -> Self:
         for thread in self._threads:
@@ -68,6 +71,7 @@ class Load:
                 connection = self._connect(turn)
                 self._over.wait(0.01)
                 continue
+            began = time.monotonic()
             try:
                 connection.request("POST", "/api/v1/jobs", self._body, {"content-type": "application/json"})
                 answer = connection.getresponse()
@@ -76,6 +80,7 @@ class Load:
                 self.failures.append(repr(error))
                 connection.close()
                 continue
+            self.seconds.append(time.monotonic() - began)
             if answer.status == 202:
                 self.accepted.append(json.loads(told)["id"])
             else:
