@@ -20,6 +20,7 @@ from taskflow.ports.events import Events
 from taskflow.ports.store import Claims, Settled
 
 UNKNOWN_FAILURES: Final = 3
+UNSTORABLE: Final = "unstorable"
 
 log = logging.getLogger("taskflow")
 
@@ -104,12 +105,24 @@ class Settler:
             log.warning(
                 "job %s epoch %d: the run was no longer ours; its end was dropped", settlement.id, settlement.epoch
             )
+        self._close(settlement)
+
+    def _close(self, settlement: Settlement) -> None:
         self._open.discard((settlement.id, settlement.epoch))
         if not self._open:
             self._all_written.set()
 
     async def _again(self, settlement: Settlement, error: BaseException) -> None:
         if isinstance(error, DataRejected):
+            if settlement.reason == UNSTORABLE:
+                log.error(
+                    "job %s epoch %d: the store refuses its row whatever its end: %s",
+                    settlement.id,
+                    settlement.epoch,
+                    error,
+                )
+                self._close(settlement)
+                return
             settlement = _without_value(settlement, error)
         else:
             await asyncio.sleep(self._pause)
@@ -156,4 +169,4 @@ def _without_value(settlement: Settlement, refused: DataRejected) -> Settlement:
     error = ErrorInfo("Unstorable", f"the store refuses this run's result or error: {refused}"[:2_000])
     if settlement.result is None and settlement.error is not None:
         error = ErrorInfo("Unstorable", "the store refuses this run's error text")
-    return replace(settlement, result=None, error=error, state=State.FAILED, delay=None, reason="unstorable")
+    return replace(settlement, result=None, error=error, state=State.FAILED, delay=None, reason=UNSTORABLE)

@@ -31,6 +31,7 @@ class Store:
         self.calls = 0
         self.errors: list[Exception] = []
         self.bad: set[str] = set()
+        self.spoilt: set[str] = set()
         self.lost: set[str] = set()
 
     async def settle(self, settlements: Sequence[Settlement]) -> list[Settled]:
@@ -39,6 +40,8 @@ class Store:
             raise self.errors.pop(0)
         if any(s.id in self.bad and s.result for s in settlements):
             raise DataRejected("a value that no table takes")
+        if any(s.id in self.spoilt for s in settlements):
+            raise DataRejected("a row that no check lets pass")
         self.written += settlements
         return [Settled(s.id, s.epoch, None if s.id in self.lost else s.state) for s in settlements]
 
@@ -146,3 +149,14 @@ async def test_a_retry_tells_when_it_is_due(house: House) -> None:
     house.settler.settle(claim_of("again"), Ending(outcome=Outcome.FAILED, after=7))
     await house.settler.drain()
     assert house.due == [7]
+
+
+async def test_a_row_that_takes_no_end_is_given_up(house: House, caplog: pytest.LogCaptureFixture) -> None:
+    """It is not tried for ever: that is said once, and the worker can drain."""
+    house.store.spoilt = {"j3"}
+    for number in range(8):
+        house.settler.settle(claim_of(f"j{number}"), DONE)
+    async with asyncio.timeout(20):
+        await house.settler.drain()
+    assert {one.id for one in house.store.written} == {f"j{number}" for number in range(8) if number != 3}
+    assert sum("whatever its end" in record.message for record in caplog.records) == 1
