@@ -51,6 +51,7 @@ def from_micros(value: int | None) -> datetime | None:
 
 Json: Final = sa.Text().with_variant(JSONB(), "postgresql")
 LIVE: Final = "'scheduled','waiting','queued','running','retrying','failed'"
+COUNTED: Final = 2_000_000_000
 DONE: Final = "'succeeded','cancelled','expired'"
 
 
@@ -116,6 +117,17 @@ jobs: Final = sa.Table(
     _partial("ix_jobs_failed", "state = 'failed'", "tenant", "created_at", "id"),
     _partial("ix_jobs_expires", "expires_at IS NOT NULL", "expires_at"),
 )
+
+SOUND: Final = (
+    " AND ".join(
+        f"({check.sqltext})"
+        for check in sorted(jobs.constraints, key=lambda constraint: str(constraint.name))
+        if isinstance(check, sa.CheckConstraint) and "state" not in str(check.sqltext)
+    )
+    + f" AND attempt < {COUNTED} AND epoch < {COUNTED}"
+)
+"""What the table itself demands of a row, as a condition: a statement over many rows leaves alone what it could not
+change, such as a row that was spoilt by hand while the checks were off. Otherwise one of them would stop all others."""
 
 finished: Final = sa.Table(
     "finished",

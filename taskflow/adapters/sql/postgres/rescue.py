@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskflow.adapters.sql.postgres import move
 from taskflow.adapters.sql.postgres.rows import CLOCK, TICKET, error_text, ticket_of
+from taskflow.adapters.sql.tables import SOUND
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
 from taskflow.core.limits import CRASHES_MAX, INTERRUPTIONS_MAX
 
@@ -31,7 +32,7 @@ WITH {CLOCK},
 mine AS MATERIALIZED (
     SELECT jobs.id, attempt AS number, crashes, interruptions, cancel_requested_at IS NOT NULL AS wished,
         $2::text AS outcome, $3::text AS error
-    FROM jobs CROSS JOIN clock WHERE jobs.state = 'running' AND {whose}
+    FROM jobs CROSS JOIN clock WHERE jobs.state = 'running' AND {SOUND} AND {whose}
     ORDER BY worker_id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED),
 verdict AS MATERIALIZED (
     SELECT id, now, number, outcome, NULL::text AS result, error AS attempt_error, error AS new_error,
@@ -60,7 +61,7 @@ names AS (
     FROM names WHERE names.task IS NOT NULL),
 asked AS MATERIALIZED (
     SELECT found.id FROM names CROSS JOIN LATERAL (
-        SELECT jobs.id FROM jobs WHERE state = 'queued' AND jobs.task = names.task
+        SELECT jobs.id FROM jobs WHERE state = 'queued' AND jobs.task = names.task AND {SOUND}
         LIMIT $1 FOR UPDATE SKIP LOCKED) AS found
     WHERE names.task NOT IN (SELECT task FROM known)
     LIMIT $1)
@@ -70,7 +71,7 @@ UNPARK: Final = f"""
 WITH {CLOCK}, {KNOWN},
 asked AS MATERIALIZED (
     SELECT found.id FROM known CROSS JOIN LATERAL (
-        SELECT jobs.id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND jobs.task = known.task
+        SELECT jobs.id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND jobs.task = known.task AND {SOUND}
         LIMIT $2 FOR UPDATE SKIP LOCKED) AS found
     LIMIT $2)
 UPDATE jobs SET state = 'queued', reason = NULL, queued_at = now FROM asked, clock WHERE jobs.id = asked.id

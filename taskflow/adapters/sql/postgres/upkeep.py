@@ -12,11 +12,12 @@ from taskflow.adapters.sql.postgres.partitions import Partitions
 from taskflow.adapters.sql.postgres.rescue import LEFT_BEHIND, ORPHANS, OVERDUE, Rescued, park, rescue, unpark
 from taskflow.adapters.sql.postgres.rows import CLOCK, TICKET, ticket_of
 from taskflow.adapters.sql.postgres.sides import delete_sides
+from taskflow.adapters.sql.tables import SOUND
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import Outcome, State
 from taskflow.ports.store import Promoted, Retained, Swept
 
-DUE: Final = "state IN ('scheduled','retrying')"
+DUE: Final = f"state IN ('scheduled','retrying') AND run_at < 'infinity' AND {SOUND}"
 PROMOTE: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
@@ -47,7 +48,7 @@ EXPIRE: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
     SELECT id FROM jobs WHERE expires_at <= (SELECT now FROM clock)
-        AND state IN ('scheduled','waiting','queued','retrying')
+        AND state IN ('scheduled','waiting','queued','retrying') AND {SOUND}
     ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED),
 wanted AS (SELECT id, 'expired' AS state, now FROM asked, clock),
 {CLOSE_WAITING}"""

@@ -10,18 +10,19 @@ from typing import Final
 from taskflow.adapters.sql.sqlite import move
 from taskflow.adapters.sql.sqlite.database import array
 from taskflow.adapters.sql.sqlite.rows import ticket_of
+from taskflow.adapters.sql.tables import SOUND
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
 from taskflow.core.limits import CRASHES_MAX, INTERRUPTIONS_MAX
 
-RUNNING: Final = f"{move.RUNNING} WHERE state = 'running'"
+RUNNING: Final = f"{move.RUNNING} WHERE state = 'running' AND {SOUND}"
 KNOWN: Final = "SELECT mine.value FROM workers, json_each(workers.tasks) AS mine WHERE workers.state = 'alive'"
-UNLISTED: Final = f"SELECT id FROM jobs WHERE state = 'queued' AND task NOT IN ({KNOWN}) LIMIT ?"
+UNLISTED: Final = f"SELECT id FROM jobs WHERE state = 'queued' AND task NOT IN ({KNOWN}) AND {SOUND} LIMIT ?"
 PARK: Final = f"""
 UPDATE jobs SET state = 'waiting', reason = 'no_worker', queued_at = NULL
 WHERE id IN (SELECT value FROM json_each(?)) AND state = 'queued' AND task NOT IN ({KNOWN}) RETURNING id"""
 UNPARK: Final = f"""
 UPDATE jobs SET state = 'queued', reason = NULL, queued_at = ?
-WHERE id IN (SELECT id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND task IN ({KNOWN}) LIMIT ?)
+WHERE id IN (SELECT id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND task IN ({KNOWN}) AND {SOUND} LIMIT ?)
 RETURNING id, queue, lane, runs_in, queued_at"""
 CRASHED: Final = ErrorInfo("WorkerDied", "the worker that ran this job died")
 LOST: Final = ErrorInfo("Lost", "the run was not settled by its deadline")

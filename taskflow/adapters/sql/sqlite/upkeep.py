@@ -13,23 +13,26 @@ from taskflow.adapters.sql.sqlite.rescue import RUNNING, park, rescue, unlisted,
 from taskflow.adapters.sql.sqlite.rows import ticket_of
 from taskflow.adapters.sql.sqlite.submit import delete_sides
 from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
+from taskflow.adapters.sql.tables import SOUND
 from taskflow.core.job import Outcome, State
 from taskflow.ports.store import Promoted, Retained, Swept
 
-PROMOTE: Final = """
+# A text is greater than every number.
+DATED: Final = f"state IN ('scheduled','retrying') AND run_at < 9e18 AND {SOUND}"
+PROMOTE: Final = f"""
 UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = ?1
-WHERE id IN (SELECT id FROM jobs WHERE state IN ('scheduled','retrying') AND run_at <= ?1 ORDER BY run_at LIMIT ?2)
+WHERE id IN (SELECT id FROM jobs WHERE {DATED} AND run_at <= ?1 ORDER BY run_at LIMIT ?2)
 RETURNING id, queue, lane, runs_in, queued_at"""
-NEXT_DUE: Final = "SELECT min(run_at) FROM jobs WHERE state IN ('scheduled','retrying')"
-DUE: Final = "SELECT 1 FROM jobs WHERE state IN ('scheduled','retrying') AND run_at <= ? LIMIT 1"
+NEXT_DUE: Final = f"SELECT min(run_at) FROM jobs WHERE {DATED}"
+DUE: Final = f"SELECT 1 FROM jobs WHERE {DATED} AND run_at <= ? LIMIT 1"
 SILENT: Final = "UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ? RETURNING id"
 # `+id` keeps the sort away from the primary key, which would be walked through the whole backlog for it.
 ORPHANS: Final = f"""
 {RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')) ORDER BY +id LIMIT ?"""
 LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY +id LIMIT ?"
 OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY +id LIMIT ?"
-EXPIRED: Final = """
-SELECT id FROM jobs WHERE expires_at <= ? AND state IN ('scheduled','waiting','queued','retrying') LIMIT ?"""
+EXPIRED: Final = f"""
+SELECT id FROM jobs WHERE expires_at <= ? AND state IN ('scheduled','waiting','queued','retrying') AND {SOUND} LIMIT ?"""
 SWEPT: Final = """
 INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, ?1, ?2)
 ON CONFLICT (id) DO UPDATE SET last_sweep_at = excluded.last_sweep_at, grace_until = excluded.grace_until"""

@@ -1,0 +1,283 @@
+"""One bad row among many, that a program sent or a hand spoilt: the others go through, only the guilty one fails or stays,
+and the loops go on."""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from taskflow.adapters.sql import PostgresStore, SqliteStore, schema
+from taskflow.core.errors import DataRejected
+from taskflow.core.job import NewJob, Outcome, State, Ticket
+from taskflow.core.lifecycle import Ending
+from taskflow.core.retry import RetryPolicy
+from taskflow.flow.settle import Settler
+from taskflow.flow.submit import Submitter
+from taskflow.flow.upkeep import Promoter
+from taskflow.ports.store import StateStore, WorkerInfo
+from taskflow.testing.store_facts import LANE, LEASE, job
+from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
+from tests.flow.fakes import Followers
+
+MANY = 200
+Spoil = Callable[..., Awaitable[None]]
+SPOILT: list[dict[str, Any]] = [
+    {"priority": 99},
+    {"lane": 7},
+    {"runs_in": "nowhere"},
+    {"max_attempts": 0},
+    {"attempt": (1 << 31) - 1},
+    {"state": "unheard of"},
+]
+"""What no TaskFlow writes, and its tables refuse while their checks are on."""
+
+
+@pytest.fixture(scope="module")
+def name() -> Iterator[str]:
+    """A schema for all tests of this file."""
+    with own_schema() as made:
+        yield made
+
+
+@pytest.fixture(
+    params=[pytest.param(each, marks=pytest.mark.adapter(each)) for each in ("postgresql", "sqlite")],
+)
+async def house(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[tuple[StateStore, Spoil]]:
+    """A store, and a hand that writes past its checks; they are on again afterwards."""
+    if request.param == "postgresql":
+        name: str = request.getfixturevalue("name")
+        await emptied(name)
+        async with PostgresStore.from_url(url_of(name)) as store:
+            yield store, lambda job_id, **values: on_postgres(name, job_id, values)
+        return
+    file = tmp_path / "t.db"
+    schema.upgrade(f"sqlite:///{file}")
+    async with SqliteStore(file) as store:
+        yield store, lambda job_id, **values: on_sqlite(file, job_id, values)
+
+
+async def on_postgres(name: str, job_id: str, values: dict[str, Any]) -> None:
+    """Write past triggers and checks."""
+    async with outside(name) as connection, connection.transaction():
+        await connection.execute("SET LOCAL session_replication_role = replica")
+        checks = await connection.fetch(
+            "SELECT conname, pg_get_constraintdef(oid) AS rule FROM pg_constraint "
+            "WHERE conrelid = 'jobs'::regclass AND contype = 'c'"
+        )
+        for check in checks:
+            await connection.execute(f"ALTER TABLE jobs DROP CONSTRAINT {check['conname']}")
+        sets = ", ".join(f"{column} = ${number}" for number, column in enumerate(values, 2))
+        await connection.execute(f"UPDATE jobs SET {sets} WHERE id = $1", job_id, *values.values())
+        for check in checks:
+            rule = check["rule"].removesuffix(" NOT VALID")
+            await connection.execute(f"ALTER TABLE jobs ADD CONSTRAINT {check['conname']} {rule} NOT VALID")
+
+
+async def on_sqlite(file: Path, job_id: str, values: dict[str, Any]) -> None:
+    """Write past triggers and checks."""
+
+    def write() -> None:
+        connection = sqlite3.connect(file, isolation_level=None)
+        [guard] = connection.execute("SELECT sql FROM sqlite_master WHERE name = 'jobs_lifecycle'").fetchone()
+        connection.execute("PRAGMA ignore_check_constraints = ON")
+        connection.execute("BEGIN IMMEDIATE")
+        connection.execute("DROP TRIGGER jobs_lifecycle")
+        sets = ", ".join(f"{column} = ?" for column in values)
+        connection.execute(f"UPDATE jobs SET {sets} WHERE id = ?", (*values.values(), job_id))
+        connection.execute(guard)
+        connection.execute("COMMIT")
+        connection.close()
+
+    await asyncio.to_thread(write)
+
+
+class Tickets(list[Ticket]):
+    """Whoever publishes, as far as who commits is concerned."""
+
+    def offer(self, tickets: Any) -> None:
+        self.extend(tickets)
+
+    @property
+    def ids(self) -> set[str]:
+        return {ticket.job_id for ticket in self}
+
+
+def settler_of(store: StateStore, tickets: Tickets) -> Settler:
+    """One that nothing is fatal to."""
+    return Settler(
+        store,
+        Followers(),
+        tickets,  # type: ignore[arg-type]
+        policy=lambda _: RetryPolicy(),
+        last_word=lambda *_: None,
+        fatal=pytest.fail,
+    )
+
+
+async def worker(store: StateStore, name: str = "w") -> str:
+    """One that lives now."""
+    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}))
+    return name
+
+
+async def states(store: StateStore, jobs: list[NewJob]) -> set[State]:
+    """What became of jobs."""
+    found = [await store.get("default", one.id) for one in jobs]
+    return {one.state for one in found if one}
+
+
+async def spoil_first(spoil: Spoil, jobs: list[NewJob], **more: Any) -> list[NewJob]:
+    """Spoil one row in each way; the jobs that are left as they were."""
+    for one, values in zip(jobs, SPOILT, strict=False):
+        await spoil(one.id, **(more | values))
+    return jobs[len(SPOILT) :]
+
+
+async def test_bad_submits_fail_alone(house: tuple[StateStore, Spoil]) -> None:
+    """Whoever shares their commit is stored."""
+    store, _ = house
+    tickets = Tickets()
+    good = [job() for _ in range(MANY)]
+    bad: list[dict[str, Any]] = [
+        {"payload": '"\ud800"'},
+        {"metadata": '"\ud800"'},
+        {"max_attempts": 1 << 70},
+        {"priority": 99},
+    ]
+    if not isinstance(store, SqliteStore):
+        # A NUL, and a name that is too long for an index: SQLite keeps both.
+        bad += [{"payload": '"\0"'}, {"task": "".join(chr(0x4E00 + n * 7 % 20_000) for n in range(6_000))}]
+    submitter = Submitter(store, SimpleNamespace(offer=tickets.offer))  # type: ignore[arg-type]
+    stored = await submitter.submit_many([*good[:77], *(job(**values) for values in bad), *good[77:]])
+    refused = [index for index, one in enumerate(stored) if isinstance(one, BaseException)]
+    assert refused == list(range(77, 77 + len(bad)))
+    assert all(isinstance(stored[index], DataRejected) for index in refused)
+    assert tickets.ids == {one.id for one in good}
+    assert (await submitter.submit(job())).created
+
+
+async def test_a_bad_result_fails_alone(house: tuple[StateStore, Spoil]) -> None:
+    """It settles as a failure that says so; its neighbours succeed."""
+    store, _ = house
+    jobs = [job() for _ in range(MANY)]
+    await store.insert(jobs)
+    claims = await store.claim(await worker(store), [one.id for one in jobs], ["t"])
+    settler = settler_of(store, Tickets())
+    values = {jobs[77].id: '"\ud800"'} | ({} if isinstance(store, SqliteStore) else {jobs[78].id: '"\0"'})
+    for claim in claims:
+        settler.settle(claim, Ending(outcome=Outcome.SUCCEEDED, result=values.get(claim.id, "1")))
+    async with asyncio.timeout(20):
+        await settler.drain()
+    assert await states(store, [one for one in jobs if one.id not in values]) == {State.SUCCEEDED}
+    for job_id in values:
+        guilty = await store.get("default", job_id)
+        assert guilty is not None
+        assert (guilty.state, guilty.reason, guilty.attempt) == (State.FAILED, "unstorable", 1)
+
+
+async def test_the_end_of_a_spoilt_row_holds_up_no_other(
+    house: tuple[StateStore, Spoil], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Where the database refuses whatever is written there, that is said once, and the worker goes on."""
+    store, spoil = house
+    jobs = [job() for _ in range(MANY)]
+    await store.insert(jobs)
+    claims = await store.claim(await worker(store), [one.id for one in jobs], ["t"])
+    sound = await spoil_first(spoil, jobs)
+    settler = settler_of(store, Tickets())
+    for claim in claims:
+        # A retry stays in the table, and so meets its checks.
+        settler.settle(claim, Ending(outcome=Outcome.FAILED, after=900))
+    async with asyncio.timeout(20):
+        await settler.drain()
+    assert await states(store, sound) == {State.RETRYING}
+    refused = [record.message for record in caplog.records if "whatever its end" in record.message]
+    assert len(refused) == len(set(refused)) >= 1
+
+
+async def test_spoilt_rows_are_not_promoted_and_hold_up_no_other(house: tuple[StateStore, Spoil]) -> None:
+    """Though they are the first that are due; nor does the promoter look again and again for their sake."""
+    store, spoil = house
+    jobs = [job(delay=0.05) for _ in range(MANY)]
+    await store.insert([*jobs, job(delay=900)])
+    sound = await spoil_first(spoil, jobs, run_at=a_day_ago(store))
+    await asyncio.sleep(0.1)  # the rows fall due by the database's clock
+    tickets = Tickets()
+    promoter = Promoter(store, SimpleNamespace(offer=tickets.offer))  # type: ignore[arg-type]
+    assert await promoter.once() > 0.5
+    assert tickets.ids == {one.id for one in sound}
+
+
+async def test_a_date_without_end_stops_no_promotion(house: tuple[StateStore, Spoil]) -> None:
+    """Neither beside others nor alone."""
+    store, spoil = house
+    jobs = [job(delay=0.05) for _ in range(3)]
+    await store.insert(jobs)
+    endless = "infinity" if isinstance(store, SqliteStore) else datetime.max.replace(tzinfo=UTC)
+    await spoil(jobs[0].id, run_at=endless)
+    await asyncio.sleep(0.1)  # the rows fall due by the database's clock
+    promoted = await store.promote()
+    assert {ticket.job_id for ticket in promoted.tickets} == {one.id for one in jobs[1:]}
+    again = await store.promote()
+    assert (list(again.tickets), again.next_due) == ([], None)
+
+
+@pytest.mark.parametrize("ticket", [True, False], ids=["claim", "draw"])
+async def test_spoilt_rows_are_not_claimed_and_hold_up_no_other(house: tuple[StateStore, Spoil], ticket: bool) -> None:
+    """By ticket and from the table, where they are the oldest."""
+    store, spoil = house
+    jobs = [job() for _ in range(20)]
+    await store.insert(jobs)
+    me = await worker(store)
+    sound = await spoil_first(spoil, jobs, queued_at=a_day_ago(store))
+    ids = [one.id for one in jobs]
+    claims = await (store.claim(me, ids, ["t"]) if ticket else store.draw(me, [LANE], ["t"], 100))
+    assert {claim.id for claim in claims} == {one.id for one in sound}
+
+
+async def test_a_timeout_that_is_no_time_holds_up_no_other(house: tuple[StateStore, Spoil]) -> None:
+    """It may even run."""
+    store, spoil = house
+    jobs = [job() for _ in range(6)]
+    await store.insert(jobs)
+    me = await worker(store)
+    no_times = [float("inf"), -1e300] + ([] if isinstance(store, SqliteStore) else [float("nan")])
+    for one, timeout in zip(jobs, no_times, strict=False):
+        await spoil(one.id, timeout=timeout)
+    claims = await store.draw(me, [LANE], ["t"], 100)
+    assert {claim.id for claim in claims} >= {one.id for one in jobs[3:]}
+
+
+async def test_spoilt_rows_hold_up_no_sweep(house: tuple[StateStore, Spoil]) -> None:
+    """Of rows that a worker left, that expired, and that wait for a worker; and a worker that comes is registered."""
+    store, spoil = house
+    left, parked, expired = (
+        [job(**changes) for _ in range(10)]
+        for changes in ({}, {"task": "u"}, {"expires_at": datetime(2020, 1, 1, tzinfo=UTC), "delay": 900})
+    )
+    await store.insert([*left, *parked, *expired])
+    me = await worker(store)
+    await store.claim(me, [one.id for one in left], ["t"])
+    sound_left, sound_parked, sound_expired = [await spoil_first(spoil, jobs) for jobs in (left, parked, expired)]
+    await store.sweep(LEASE)
+    assert await states(store, sound_expired) == {State.EXPIRED}
+    assert await states(store, sound_parked) == {State.WAITING}
+    await spoil_first(spoil, parked, state="waiting", reason="no_worker")
+    assert {ticket.job_id for ticket in await store.stop(me)} == {one.id for one in sound_left}
+    await store.sweep(LEASE)
+    assert await states(store, sound_left) == {State.WAITING}
+    tickets = await store.register(WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t", "u"), slots={}))
+    assert {ticket.job_id for ticket in tickets} == {one.id for one in [*sound_left, *sound_parked]}
+
+
+def a_day_ago(store: StateStore) -> Any:
+    """As a hand would write it there."""
+    now = datetime.now(UTC).timestamp() - 86_400
+    return round(now * 1e6) if isinstance(store, SqliteStore) else datetime.fromtimestamp(now, UTC)
