@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -46,3 +47,18 @@ def own_rabbitmq() -> Iterator[ThrowawayRabbitMQ]:
 def anyio_backend() -> tuple[str, dict[str, bool]]:
     """asyncio on uvloop, as in production."""
     return ("asyncio", {"use_uvloop": True})
+
+
+@pytest.fixture
+def say(
+    record_property: Callable[[str, object], None], capfd: pytest.CaptureFixture[str]
+) -> Callable[[str, str], None]:
+    """Report a figure, also where the test passes."""
+
+    def tell(what: str, figure: str) -> None:
+        record_property(what, figure)
+        with capfd.disabled():
+            sys.stdout.write(f"\n  {what}: {figure}\n")
+            sys.stdout.flush()
+
+    return tell

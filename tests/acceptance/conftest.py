@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -43,18 +42,3 @@ def fresh(shape: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
     """Makes one of the test's own, not started, for settings of its own or an empty table."""
     with ExitStack() as stack:
         yield lambda **settings: stack.enter_context(SHAPES[shape](tmp_path, **LEASE | settings))
-
-
-@pytest.fixture
-def say(
-    record_property: Callable[[str, object], None], capfd: pytest.CaptureFixture[str]
-) -> Callable[[str, str], None]:
-    """Report a figure, also where the test passes."""
-
-    def tell(what: str, figure: str) -> None:
-        record_property(what, figure)
-        with capfd.disabled():
-            sys.stdout.write(f"\n  {what}: {figure}\n")
-            sys.stdout.flush()
-
-    return tell
