@@ -1,0 +1,87 @@
+"""Tasks that write down what became of them, each line in one write: for tests that look at a handler from outside.
+
+A line is `key epoch what when`, by the wall clock of the machine, which the database shares.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from taskflow import Context, task
+
+
+class Line(NamedTuple):
+    """What a handler wrote."""
+
+    key: str
+    epoch: int
+    what: str
+    when: float
+
+
+def lines(path: Path) -> list[Line]:
+    """All that handlers wrote to a file."""
+    if not path.exists():
+        return []
+    parts = (line.split() for line in path.read_text().splitlines())
+    return [Line(key, int(epoch), what, float(when)) for key, epoch, what, when in parts]
+
+
+def _write(ctx: Context, path: str, key: str, what: str) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, f"{key} {ctx.epoch} {what} {time.time()}\n".encode())
+    finally:
+        os.close(descriptor)
+
+
+@task("witness.sleep")
+async def sleep(ctx: Context, path: str, key: str, seconds: float, later: float = 0.0) -> str:
+    """Sleep, for another time where it runs again, and say so when it began, when it was over, and when it was told to
+    stop."""
+    _write(ctx, path, key, "began")
+    try:
+        await asyncio.sleep(seconds if ctx.epoch == 1 else later)
+    except asyncio.CancelledError:
+        _write(ctx, path, key, "stopped")
+        raise
+    _write(ctx, path, key, "done")
+    return key
+
+
+@task("witness.spin")
+def spin(ctx: Context, path: str, key: str, seconds: float) -> str:
+    """Keep a core and the interpreter busy in a thread."""
+    _write(ctx, path, key, "began")
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        sum(range(1_000))
+    _write(ctx, path, key, "done")
+    return key
+
+
+DEATHS: Final[dict[str, Callable[[], object]]] = {
+    "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
+    "exit": lambda: os._exit(0),
+    "abort": os.abort,
+    "segfault": lambda: ctypes.string_at(0),
+}
+
+
+@task("witness.die")
+async def die(how: str) -> None:
+    """End the process that this runs in."""
+    DEATHS[how]()
+
+
+@task("witness.die_in_thread")
+def die_in_thread(how: str) -> None:
+    """The same, from a thread."""
+    DEATHS[how]()
