@@ -21,13 +21,23 @@ class Slots:
 
     Args:
         free: slots of a kind that no run holds.
+
+    Attributes:
+        closed: no more runs are begun: the worker ends.
+        fenced: nor now: the worker may be thought dead.
     """
 
     def __init__(self, free: Callable[[RunsIn], int]) -> None:
         self._free = free
         self._held: dict[RunsIn, int] = dict.fromkeys(RunsIn, 0)
         self._promised: set[RunsIn] = set()
-        self.open = True
+        self.closed = False
+        self.fenced = False
+
+    @property
+    def open(self) -> bool:
+        """Whether runs may begin at all."""
+        return not (self.closed or self.fenced)
 
     def free(self, kind: RunsIn) -> int:
         """Slots that a claim may use now."""

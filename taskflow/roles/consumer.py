@@ -163,7 +163,7 @@ class Consumer:
 
     async def _drain(self, loops: Sequence[asyncio.Task[None]], stop: Stop) -> None:
         """Claim no more, let runs end, stop the rest as interruptions, write every ending, beat until the last."""
-        self._slots.open = False
+        self._slots.closed = True
         last_words = min(LAST_WORDS, self._config.graceful / 4)
         await self._wait_for_runs(self._config.graceful - last_words, stop.now)
         for run in list(self._runners.running()):
@@ -188,6 +188,8 @@ class Consumer:
         idle.cancel()
 
     def _start(self, claim: Claim) -> None:
+        if self._slots.fenced:
+            return  # answered too late: an accepted beat gives it back, or a sweep does
         self._started[claim.id, claim.epoch] = boot_seconds()
         self._runners.start(claim)
         if not claim.isolated:
@@ -230,6 +232,10 @@ class Consumer:
         )
 
     def _heard(self, beat: Beat, asked: float) -> None:
+        if self._slots.fenced:
+            self._slots.fenced = False
+            self.claimer.bell.ring()
+            self.drawer.look()
         # Sent, not heard: a child's switch must not outlive the worker's own fence by the time an answer took.
         self._runners.beat_accepted(self._config.lease.fence - (boot_seconds() - asked))
         found = differences(
@@ -247,6 +253,8 @@ class Consumer:
         self._publisher.offer(await self._store.release(self.worker.id, runs))
 
     def _fence(self) -> None:
+        # What is claimed from here on would be run beside whoever takes it over: nobody would stop it in time.
+        self._slots.fenced = True
         for run in list(self._runners.running()):
             self._runners.stop(*run, StopReason.LOST)
 
