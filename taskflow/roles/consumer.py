@@ -249,8 +249,12 @@ class Consumer:
             self._spawn(self._release(found.release))
 
     async def _release(self, runs: Sequence[Run]) -> None:
-        log.warning("gave back %d claimed rows that nobody here runs", len(runs))
-        self._publisher.offer(await self._store.release(self.worker.id, runs))
+        try:
+            self._publisher.offer(await self._store.release(self.worker.id, runs))
+        except Exception as error:
+            log.warning("%d claimed rows that nobody here runs are given back at a later beat: %r", len(runs), error)
+        else:
+            log.warning("gave back %d claimed rows that nobody here runs", len(runs))
 
     def _fence(self) -> None:
         # What is claimed from here on would be run beside whoever takes it over: nobody would stop it in time.
