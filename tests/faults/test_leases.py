@@ -22,7 +22,7 @@ from tests.faults.witness import lines
 from tests.support import until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 
-pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
+four = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 LEASE, SWEEP = 2.0, 0.5
 NOISE = 1.0 if FULL else 5.0
@@ -103,6 +103,7 @@ def until_begun(path: Path, count: int) -> None:
     until_sync(lambda: sum(line.what == "began" for line in lines(path)) == count, 30)
 
 
+@four
 def test_jobs_of_a_killed_worker_are_rescued_within_lease_and_sweep(cluster: Cluster, say: Say) -> None:
     """Counted from the kill, for each of them."""
     took: list[float] = []
@@ -110,9 +111,9 @@ def test_jobs_of_a_killed_worker_are_rescued_within_lease_and_sweep(cluster: Clu
     cluster.ready()
     path = witnessed(cluster, 1_000.0, KILLED, later=1_000.0)
     for number in range(1, KILLS + 1):
+        until_begun(path, number * KILLED)
         # Where they run apart, for being suspects, they do so one by one: nobody is one here.
         cluster.sql(f'UPDATE "{cluster.namespace}".jobs SET crashes = 0')
-        until_begun(path, number * KILLED)
         doomed.kill()
         killed = time.time()
         doomed.start()
@@ -126,6 +127,7 @@ def test_jobs_of_a_killed_worker_are_rescued_within_lease_and_sweep(cluster: Clu
     assert max(took) < LEASE + SWEEP + NOISE
 
 
+@four
 def test_a_worker_that_was_buried_alive_settles_nothing_and_works_on(cluster: Cluster, say: Say) -> None:
     """It is stopped for longer than its lease: what it ends afterwards is refused and counted, its jobs run again."""
     zombie = cluster.node("consumer")
@@ -149,16 +151,22 @@ def test_a_worker_that_was_buried_alive_settles_nothing_and_works_on(cluster: Cl
     assert refused == ROUNDS * ZOMBIES
 
 
+def behind(cluster: Cluster, proxy: ProxyThread) -> Node:
+    """A consumer that reaches PostgreSQL through a proxy only."""
+    server = urlsplit(cluster.database)
+    url = cluster.environment["TASKFLOW_STORE_URL"].replace(
+        f"{server.hostname}:{server.port}", f"127.0.0.1:{proxy.port}"
+    )
+    assert str(proxy.port) in url
+    return cluster.node("consumer", TASKFLOW_STORE_URL=url)
+
+
+@four
 def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(cluster: Cluster, say: Say) -> None:
     """Nothing passes between it and PostgreSQL: each handler is told to stop before its row is rescued, and when the
     network is back the worker is another one."""
-    server = urlsplit(cluster.database)
-    with ProxyThread(server.port or 5432) as proxy:
-        url = cluster.environment["TASKFLOW_STORE_URL"].replace(
-            f"{server.hostname}:{server.port}", f"127.0.0.1:{proxy.port}"
-        )
-        assert str(proxy.port) in url
-        cut_off = cluster.node("consumer", TASKFLOW_STORE_URL=url)
+    with ProxyThread(urlsplit(cluster.database).port or 5432) as proxy:
+        cut_off = behind(cluster, proxy)
         cluster.ready()
         margins: list[float] = []
         for number in range(1, ROUNDS + 1):
@@ -182,3 +190,25 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(clust
         assert before_takeover == len(margins)
         closed_once(cluster, ROUNDS * ZOMBIES)
         assert cut_off.output.count("was declared dead") == ROUNDS
+
+
+@pytest.mark.skipif(not FULL, reason="minutes long: each verb's lost reply is tested in test_workers.py")
+def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say: Say) -> None:
+    """With their connections, in the middle of whatever: each job is closed once, and no attempt is charged that was not
+    made."""
+    with ProxyThread(urlsplit(cluster.database).port or 5432) as proxy:
+        consumer = behind(cluster, proxy)
+        cluster.ready()
+        began = 0
+        for number in range(1, 61):
+            proxy.do(Proxy.lose)
+            path = witnessed(cluster, 0.02, 10)
+            until_succeeded(cluster, 10 * number)
+            until_sync(lambda: proxy.do(lambda it: it.losing == 0), 20)
+            began += sum(line.what == "began" for line in lines(path))
+        lost = proxy.do(lambda it: it.faults["lost"])
+    say("600 jobs over lost replies", f"{lost} lost, {began - 600} runs more than jobs")
+    closed_once(cluster, 600)
+    assert cluster.count("attempt = 1") == 600
+    assert consumer.runs
+    assert lost == 60

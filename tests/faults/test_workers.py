@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
@@ -202,7 +203,10 @@ def name() -> Iterator[str]:
         yield made
 
 
-@pytest.fixture(params=[pytest.param(each, marks=pytest.mark.adapter(each)) for each in ("postgresql", "sqlite")])
+STORES = ("postgresql", "sqlite") if os.environ.get("TASKFLOW_TEST_FULL") else ("postgresql",)
+
+
+@pytest.fixture(params=[pytest.param(each, marks=pytest.mark.adapter(each)) for each in STORES])
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Forgetful]:
     """A store that forgets what it is told to."""
     if request.param == "postgresql":
