@@ -198,6 +198,8 @@ def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say:
     made."""
     with ProxyThread(urlsplit(cluster.database).port or 5432) as proxy:
         consumer = behind(cluster, proxy)
+        # One that cannot start ends, and somebody starts it again.
+        until_sync(lambda: consumer.started, 20)
         cluster.ready()
         began = 0
         for number in range(1, 61):
