@@ -145,6 +145,20 @@ async def test_a_listener_that_hears_nothing_at_all_connects_anew(
         assert await following(messages, 1) == [("t", b"1")]
 
 
+async def test_a_listener_that_is_looked_at_all_the_time_is_no_silent_one(
+    own_redis: ThrowawayRedis, proxy: Proxy, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As by a balancer's checks of its health, or by waiters of a job that come and go."""
+    monkeypatch.setattr("taskflow.adapters.redis.listener.QUIET", 0.2)
+    async with RedisEvents.from_url(f"redis://127.0.0.1:{proxy.port}") as events, events.subscribe("t"):
+        await events.ping()
+        before, end = proxy.accepted, time.monotonic() + 1
+        while time.monotonic() < end:
+            await events.ping()
+        assert proxy.accepted == before
+    assert told(caplog) == []
+
+
 async def test_no_command_is_sent_twice(own_redis: ThrowawayRedis, proxy: Proxy) -> None:
     """An answer that is lost does not double an INCR, as redis-py does unless it is told not to."""
     async with RedisLink(f"redis://127.0.0.1:{proxy.port}", "test") as link:

@@ -112,6 +112,7 @@ class Listener:
         async with self._known:
             self._connected = True
             self._known.notify_all()
+        asked = time.monotonic()
         while True:
             self._change.clear()
             wanted = self._wanted()
@@ -121,9 +122,15 @@ class Listener:
             for verb, channels in (("UNSUBSCRIBE", sorted(old)), ("SUBSCRIBE", sorted(new))):
                 for start in range(0, len(channels), AT_ONCE):
                     await connection.send_command(verb, *channels[start : start + AT_ONCE], check_health=False)
+            # A change that asks for nothing, as each look at its health is one, is no sign of life.
+            if new or old:
+                asked = time.monotonic()
+            elif time.monotonic() - asked >= QUIET:
+                asked = time.monotonic()
+                await connection.send_command("PING", check_health=False)
             await heed(0)
             try:
-                async with asyncio.timeout(QUIET):
+                async with asyncio.timeout(max(0.0, asked + QUIET - time.monotonic())):
                     await self._change.wait()
             except TimeoutError:
-                await connection.send_command("PING", check_health=False)
+                pass
