@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Final, Generic, TypeVar
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
@@ -28,6 +28,8 @@ class Batcher(Generic[T, R]):
         write: stores a batch whole or not at all and answers in its order; raises `DataRejected` for bad rows.
         weigh: bytes of an item, so that a batch ends at 4 MiB.
         in_flight: writes at a time.
+        together: where a write finds no store, those that wait for their turn fail with it: they would meet the same, as
+            long again after their coming.
         waiting: most items that wait; one more is refused with `StoreUnavailable`.
     """
 
@@ -39,8 +41,10 @@ class Batcher(Generic[T, R]):
         rows: int = ROWS,
         in_flight: int = IN_FLIGHT,
         waiting: int = WAITING,
+        together: bool = False,
     ) -> None:
         self._write = write
+        self._together = together
         self._weigh = weigh
         self._rows = rows
         self._in_flight = in_flight
@@ -97,6 +101,9 @@ class Batcher(Generic[T, R]):
             await self._commit(batch[half:])
         except BaseException as error:
             _fail(batch, error)
+            if self._together and isinstance(error, StoreUnavailable):
+                _fail(self._waiting, StoreUnavailable("the store did not take the write before this one"))
+                self._waiting.clear()
             if not isinstance(error, Exception):
                 raise
         else:
@@ -105,7 +112,7 @@ class Batcher(Generic[T, R]):
                     future.set_result(result)
 
 
-def _fail(batch: Sequence[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
+def _fail(batch: Iterable[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
     for _, future in batch:
         if future.done():
             continue

@@ -25,8 +25,9 @@ class Submitter:
         self._jobs = jobs
         self._publisher = publisher
         self._due = due
-        self._keyless = Batcher(self._write, weigh=_weight)
-        self._keyed = Batcher(self._write, weigh=_weight, in_flight=1)
+        # Whoever submits is answered in time, also behind a write that the store did not answer.
+        self._keyless = Batcher(self._write, weigh=_weight, together=True)
+        self._keyed = Batcher(self._write, weigh=_weight, in_flight=1, together=True)
 
     async def submit(self, job: NewJob) -> Inserted:
         """Store one job.

@@ -90,6 +90,37 @@ async def test_an_outage_fails_the_whole_batch_and_the_next_is_tried() -> None:
     assert await batcher.put(3) == 30
 
 
+async def test_who_waits_behind_a_write_that_finds_no_store_fails_with_it() -> None:
+    """Its turn would come when its time is over; a row that is refused fails nobody else, and what comes later is tried."""
+    table = Table(1)
+    table.gate.clear()
+    batcher = Batcher(table.write, in_flight=1, rows=1, together=True)
+    refused, waiting = batcher.put(1), batcher.put(2)
+    await anyio.lowlevel.checkpoint()
+    table.gate.set()
+    results = await asyncio.gather(refused, waiting, return_exceptions=True)
+    assert (type(results[0]), results[1]) == (DataRejected, 20)
+    writes: list[Sequence[int]] = []
+
+    async def lost(items: Sequence[int]) -> Sequence[int]:
+        writes.append(items)
+        await table.gate.wait()
+        raise StoreUnavailable("gone")
+
+    batcher = Batcher(lost, in_flight=1, rows=1, together=True)
+    table.gate.clear()
+    first = batcher.put(0)
+    await anyio.lowlevel.checkpoint()
+    rest = [batcher.put(n) for n in range(1, 100)]
+    table.gate.set()
+    answers = await asyncio.gather(first, *rest, return_exceptions=True)
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    assert writes == [[0]]
+    with pytest.raises(StoreUnavailable):
+        await batcher.put(100)
+    assert writes == [[0], [100]]
+
+
 async def test_the_queue_is_capped() -> None:
     """One item over the cap is refused at once instead of waiting in memory."""
     table = Table()
