@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
+from taskflow.core.errors import StoreUnavailable
 from taskflow.core.job import Idempotency, NewJob
 from taskflow.flow.admit import Snapshot, UnknownName, admit
 from taskflow.ports.clock import Clock
@@ -15,6 +16,8 @@ from taskflow.tasks.jsontext import Document
 
 FRESH: Final = 10.0
 MISS: Final = 1.0
+PATIENCE: Final = 1.5
+"""Seconds for a look: whoever submits is answered in time."""
 
 
 class Catalog:
@@ -24,7 +27,7 @@ class Catalog:
         self._catalogue = catalogue
         self._clock = clock
         self._ticks = ticks
-        self._reading = asyncio.Lock()
+        self._reading: asyncio.Task[Snapshot] | None = None
         self._snapshot: Snapshot | None = None
 
     async def admit(self, document: Document, key: Idempotency | None = None) -> NewJob:
@@ -32,6 +35,7 @@ class Catalog:
 
         Raises:
             Invalid: names every field that is wrong.
+            StoreUnavailable: the store does not tell what there is.
         """
         try:
             return admit(document, await self.snapshot(), self._clock.now(), idempotency=key)
@@ -39,17 +43,37 @@ class Catalog:
             return admit(document, await self.snapshot(MISS), self._clock.now(), idempotency=key)
 
     async def snapshot(self, oldest: float = FRESH) -> Snapshot:
-        """What is known, at most `oldest` seconds old."""
+        """What is known, at most `oldest` seconds old. All who ask meanwhile share one look.
+
+        Raises:
+            StoreUnavailable: there is nothing so fresh, and the store does not tell in time.
+        """
         kept = self._snapshot
-        if kept is None or self._ticks() - kept.taken > oldest:
-            async with self._reading:
-                if self._snapshot is kept:
-                    taken = self._ticks()
-                    tasks = {task.name: task for task in await self._catalogue.tasks()}
-                    self._snapshot = Snapshot(tasks, frozenset(await self._catalogue.queue_names()), taken)
-        assert self._snapshot is not None
-        return self._snapshot
+        if kept is not None and self._ticks() - kept.taken <= oldest:
+            return kept
+        if self._reading is None:
+            self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(self._looked)
+        # Whoever leaves does not take it from the others.
+        return await asyncio.shield(self._reading)
+
+    async def _read(self) -> Snapshot:
+        taken = self._ticks()
+        try:
+            async with asyncio.timeout(PATIENCE):
+                tasks, queues = await asyncio.gather(self._catalogue.tasks(), self._catalogue.queue_names())
+        except TimeoutError:
+            raise StoreUnavailable("the store did not tell of its tasks in time") from None
+        return Snapshot({task.name: task for task in tasks}, frozenset(queues), taken)
+
+    def _looked(self, reading: asyncio.Task[Snapshot]) -> None:
+        forgotten = self._reading is not reading
+        if not forgotten:
+            self._reading = None
+        # An error goes to those who wait, if anybody still does.
+        if not reading.cancelled() and reading.exception() is None and not forgotten:
+            self._snapshot = reading.result()
 
     def forget(self) -> None:
         """Something changed: read again before the next use."""
-        self._snapshot = None
+        self._snapshot = self._reading = None
