@@ -168,6 +168,48 @@ async def test_a_silent_server_is_told_within_two_seconds(behind: tuple[Proxy, P
     assert stored.created
 
 
+async def test_half_open_connections_cost_one_wait(behind: tuple[Proxy, PostgresStore]) -> None:
+    """The server has ended them, and nobody hears of it: when one does not answer, none that lies idle is believed."""
+    proxy, store = behind
+    await asyncio.gather(*(store.ping() for _ in range(8)))
+    proxy.abandon()
+    assert proxy.faults["abandoned"] > 2
+    [stored] = await store.insert([job()])
+    assert stored.created
+    start = time.monotonic()
+    for _ in range(8):
+        assert await store.queue_names() == {}
+    assert time.monotonic() - start < 2
+
+
+async def test_what_somebody_waits_for_is_answered_soon(behind: tuple[Proxy, PostgresStore]) -> None:
+    """By an error, where the server says nothing."""
+    proxy, store = behind
+    await store.ping()
+    proxy.freeze()
+    asked = (store.get("default", "x"), store.tasks(), store.queues(), store.workers(), store.segments("x"))
+    start = time.monotonic()
+    answers = await asyncio.gather(*asked, return_exceptions=True)
+    assert [type(answer) for answer in answers if not isinstance(answer, StoreUnavailable)] == []
+    assert time.monotonic() - start < 4
+    assert proxy.faults["frozen requests"]
+
+
+async def test_what_the_driver_calls_its_own_bug_is_an_outage(store: PostgresStore) -> None:
+    """Seen where a server dies in the middle of its greetings: the connection is good for nothing, and goes."""
+    used = []
+
+    async def broken(connection: Any) -> None:
+        used.append(await connection.fetchval("SELECT pg_backend_pid()"))
+        raise asyncpg.InternalClientError("cannot switch to state 11; another operation (2) is in progress")
+
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable):
+            await store._db.run(broken)
+    assert len(set(used)) == 2
+    await store.ping()
+
+
 async def test_a_server_that_is_down_is_told_at_once() -> None:
     """At start, and which database it is about."""
     [port] = free_ports(1)

@@ -24,6 +24,8 @@ T = TypeVar("T")
 CONNECT_SECONDS: Final = 3.0
 ACQUIRE_SECONDS: Final = 1.0
 CALL_SECONDS: Final = 6.0
+ASKED_SECONDS: Final = 2.5
+"""For what somebody at the API waits for; what workers and upkeep do in batches may take longer."""
 IDLE_SECONDS: Final = 300.0
 SETTINGS: Final = {
     # A plan made for an empty table must not outlive the empty table.
@@ -164,10 +166,11 @@ class Database:
             except FAILURES as error:
                 if left and sqlstate(error) in CONFLICTS:
                     continue
-                if connection is not None and (spoiled(error) or isinstance(error, TimeoutError)):
-                    # Nobody waits for the good-bye of a server that has just not answered.
-                    _end(connection)
-                if spoiled(error):
+                if spoiled(error) or (connection is not None and isinstance(error, TimeoutError)):
+                    if connection is not None:
+                        # Nobody waits for the good-bye of a server that has just not answered.
+                        _end(connection)
+                    # Where this one is dead, those that lie idle may be: each would cost somebody as long a wait.
                     await pool.expire_connections()
                 raise translated(error, sent=sent) from error
             except (OverflowError, UnicodeEncodeError) as error:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Final
 
-from taskflow.adapters.sql.postgres.database import Database
+from taskflow.adapters.sql.postgres.database import ASKED_SECONDS, Database
 from taskflow.adapters.sql.postgres.rows import CLOCK
 from taskflow.ports.store import ArtifactInfo, Segment
 
@@ -41,7 +41,8 @@ class FilesPart:
 
     async def segments(self, job_id: str, epoch: int | None = None) -> list[Segment]:
         """Segments of a job in order."""
-        return [Segment(**row) for row in await self._db.fetch(SEGMENTS, job_id, epoch)]
+        rows = await self._db.fetch(SEGMENTS, job_id, epoch, within=ASKED_SECONDS)
+        return [Segment(**row) for row in rows]
 
     async def put_artifact(self, artifact: ArtifactInfo, *, now: datetime | None = None) -> None:
         """Index a file."""
@@ -50,4 +51,4 @@ class FilesPart:
 
     async def artifacts(self, job_id: str) -> list[ArtifactInfo]:
         """Files of a job."""
-        return [ArtifactInfo(**row) for row in await self._db.fetch(ARTIFACTS, job_id)]
+        return [ArtifactInfo(**row) for row in await self._db.fetch(ARTIFACTS, job_id, within=ASKED_SECONDS)]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Final
 
-from taskflow.adapters.sql.postgres.database import Connection, Database
+from taskflow.adapters.sql.postgres.database import ASKED_SECONDS, Connection, Database
 from taskflow.adapters.sql.postgres.find import page
 from taskflow.adapters.sql.postgres.insert import insert
 from taskflow.adapters.sql.postgres.move import CLOSE_WAITING
@@ -75,16 +75,17 @@ class JobsPart:
 
     async def get(self, tenant: str, job_id: str) -> Job | None:
         """One job with its attempts, in one snapshot."""
-        return await self._db.run(lambda connection: one(connection, tenant, job_id))
+        return await self._db.run(lambda connection: one(connection, tenant, job_id), within=ASKED_SECONDS)
 
     async def age(self, moment: datetime, *, now: datetime | None = None) -> float:
         """Seconds since an instant."""
-        return (await self._db.run(lambda connection: self._db.now(connection, now)) - moment).total_seconds()
+        told = await self._db.run(lambda connection: self._db.now(connection, now), within=ASKED_SECONDS)
+        return (told - moment).total_seconds()
 
     async def find(self, query: JobQuery) -> list[Job]:
         """Jobs by filter, one page."""
         statement, values = page(query)
-        return [job_of(row) for row in await self._db.fetch(statement, *values)]
+        return [job_of(row) for row in await self._db.fetch(statement, *values, within=ASKED_SECONDS)]
 
     async def cancel(self, tenant: str, job_id: str, *, now: datetime | None = None) -> Job | None:
         """Ask for the end of a job."""
@@ -93,7 +94,7 @@ class JobsPart:
             await connection.execute(CANCEL, now, job_id, tenant)
             return await one(connection, tenant, job_id)
 
-        return await self._db.run(work, transaction=True)
+        return await self._db.run(work, transaction=True, within=ASKED_SECONDS)
 
     async def replay(
         self, tenant: str, job_id: str, payload: str | None = None, *, now: datetime | None = None
@@ -109,7 +110,7 @@ class JobsPart:
                 raise Conflict(f"job {job_id} is {job.state}: only a failed job can be replayed")
             return job, ticket_of(row)
 
-        return await self._db.run(work, transaction=True)
+        return await self._db.run(work, transaction=True, within=ASKED_SECONDS)
 
     async def purge(self, tenant: str, job_ids: Sequence[str]) -> list[str]:
         """Delete failed jobs."""

@@ -9,7 +9,7 @@ from typing import Final
 
 import orjson
 
-from taskflow.adapters.sql.postgres.database import Connection, Database
+from taskflow.adapters.sql.postgres.database import ASKED_SECONDS, Connection, Database
 from taskflow.adapters.sql.postgres.rescue import MINE, NAMED, rescue, unpark
 from taskflow.adapters.sql.postgres.rows import CLOCK
 from taskflow.core.job import Outcome, RunsIn, Ticket
@@ -115,7 +115,7 @@ class WorkersPart:
         """Who is or was there."""
         return [
             WorkerInfo(**{**row, **{name: orjson.loads(row[name]) for name in ("queues", "tasks", "slots")}})
-            for row in await self._db.fetch(WORKERS)
+            for row in await self._db.fetch(WORKERS, within=ASKED_SECONDS)
         ]
 
     @asynccontextmanager
@@ -160,7 +160,8 @@ class CataloguePart:
 
     async def tasks(self) -> list[TaskInfo]:
         """All known tasks."""
-        return [TaskInfo(**{**row, "runs_in": RunsIn(row["runs_in"])}) for row in await self._db.fetch(TASKS)]
+        rows = await self._db.fetch(TASKS, within=ASKED_SECONDS)
+        return [TaskInfo(**{**row, "runs_in": RunsIn(row["runs_in"])}) for row in rows]
 
     async def ensure_queues(self, names: Sequence[str]) -> None:
         """Create queues."""
@@ -168,7 +169,8 @@ class CataloguePart:
 
     async def queue_names(self) -> dict[str, bool]:
         """Every queue and whether it is paused."""
-        return {row["name"]: row["paused"] for row in await self._db.fetch("SELECT name, paused FROM queues")}
+        rows = await self._db.fetch("SELECT name, paused FROM queues", within=ASKED_SECONDS)
+        return {row["name"]: row["paused"] for row in rows}
 
     async def queues(self) -> list[QueueInfo]:
         """Every queue with what stands in it."""
@@ -182,16 +184,16 @@ class CataloguePart:
                 running=row["running"],
                 oldest=None if row["oldest"] is None else max(0.0, row["oldest"]),
             )
-            for row in await self._db.fetch(QUEUES)
+            for row in await self._db.fetch(QUEUES, within=ASKED_SECONDS)
         ]
 
     async def pause(self, queue: str, reason: str | None) -> bool:
         """Stop claims from a queue."""
-        return bool(await self._db.fetch(PAUSE, True, reason, queue))
+        return bool(await self._db.fetch(PAUSE, True, reason, queue, within=ASKED_SECONDS))
 
     async def resume(self, queue: str) -> bool:
         """Allow claims again."""
-        return bool(await self._db.fetch(PAUSE, False, None, queue))
+        return bool(await self._db.fetch(PAUSE, False, None, queue, within=ASKED_SECONDS))
 
 
 def _json(value: object) -> str:
