@@ -35,7 +35,9 @@ SEGMENT_BYTES: Final = 4 << 20
 JOB_BYTES: Final = 64 << 20
 ALL_BYTES: Final = 1 << 30
 MARK_BYTES: Final = 16 << 20
-"""Room beyond `ALL_BYTES` for the lines that say that lines are missing."""
+"""Room beyond `ALL_BYTES` and `LOOSE_BYTES` for the lines that say that lines are missing."""
+LOOSE_BYTES: Final = 16 << 20
+"""Memory for lines that are nowhere else, where the spool cannot be written: its disk is full, or there is none."""
 LIVE_BYTES: Final = 4 << 20
 """What waits for followers; beyond it they miss lines, which the log itself has."""
 RUNS_KNOWN: Final = 10_000
@@ -76,6 +78,7 @@ class LogShipper:
         self._cut: set[Run] = set()
         self._total = 0
         self._elsewhere = 0
+        self._loose = 0
         self._room: Room | None = None
         self._looked = 0.0
         self._number = 0
@@ -126,11 +129,11 @@ class LogShipper:
             if self._ended:
                 self.dropped += 1
                 return
-            if self._sizes.get(run, 0) + len(line) <= JOB_BYTES and self._kept() + len(line) <= ALL_BYTES:
+            if self._sizes.get(run, 0) + len(line) <= JOB_BYTES and self._room_for(len(line)):
                 self._keep(run, line, cut=False)
                 return
             self.dropped += 1
-            if run not in self._cut and self._kept() < ALL_BYTES + MARK_BYTES:
+            if run not in self._cut and self._room_for(0, beyond=MARK_BYTES):
                 mark = capture.line(epoch, "warning", "lines are missing here: the log is too large", {}, "taskflow")
                 self._keep(run, mark, cut=True)
                 self._cut.add(run)
@@ -147,8 +150,9 @@ class LogShipper:
         with self._lock:
             return self._total
 
-    def _kept(self) -> int:
-        return self._total + self._elsewhere
+    def _room_for(self, size: int, *, beyond: int = 0) -> bool:
+        on_disk = self._total + self._elsewhere + size <= ALL_BYTES + beyond
+        return on_disk and self._loose + size <= LOOSE_BYTES + beyond
 
     def _keep(self, run: Run, line: bytes, *, cut: bool) -> None:
         if self._open is None:
@@ -156,7 +160,9 @@ class LogShipper:
             self._number = max(self._number + 1, time.time_ns() // 1_000_000)
             self._open = Batch(self._number, new_id(), self._room.path if self._room else None)
             self._on_main(self._lines.ring)
+        before = self._open.loose
         self._open.add(run, line, cut=cut)
+        self._loose += self._open.loose - before
         self._sizes[run] = self._sizes.get(run, 0) + len(line)
         if len(self._sizes) > RUNS_KNOWN:
             oldest = next(iter(self._sizes))
@@ -237,6 +243,7 @@ class LogShipper:
             with self._lock:
                 self._sealed.popleft()
                 self._total -= batch.size
+                self._loose -= batch.loose
             batch.drop()
 
     async def _ship_one(self, batch: Batch) -> None:

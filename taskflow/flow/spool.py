@@ -11,6 +11,8 @@ from typing import BinaryIO, Final
 import orjson
 
 SUFFIX: Final = ".spool"
+LINE_BYTES: Final = 200
+"""Bytes of memory that a line takes beside its own."""
 
 Run = tuple[str, int]
 
@@ -61,6 +63,12 @@ class Batch:
             batch.jobs.add(job_id)
             batch.size += len(line)
         return batch
+
+    @property
+    def loose(self) -> int:
+        """Bytes of memory that its lines take, where they are nowhere else."""
+        on_disk = self._path is not None and self.broken is None
+        return 0 if on_disk or self._lines is None else self.size + LINE_BYTES * len(self._lines)
 
     def add(self, run: Run, line: bytes, *, cut: bool = False) -> None:
         """Keep one line; `cut` says that lines of its run are missing from here on."""

@@ -185,6 +185,29 @@ async def test_a_spool_that_cannot_be_written_loses_no_lines(house: House, caplo
     assert any("log spool lost" in record.message for record in caplog.records)
 
 
+async def test_memory_is_no_spool(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the disk is full and the store away it takes a little: what comes then is dropped, counted, and marked in the
+    log; there is room again afterwards."""
+    monkeypatch.setattr(logs, "LOOSE_BYTES", 10_000)
+    house.down()
+    async with house.shipper() as shipper:
+        assert house.spool is not None
+        shutil.rmtree(house.spool)
+        for n in range(200):
+            shipper.append("a", 1, b"%09d\n" % n)
+        assert 100 < shipper.dropped < 190
+        house.up()
+        await until(lambda: not shipper.pending("a"))
+        dropped = shipper.dropped
+        for n in range(10):
+            shipper.append("b", 1, b"%09d\n" % n)
+        assert shipper.dropped == dropped
+    lines = (await house.text("a")).splitlines()
+    assert [int(line) for line in lines[:-1]] == list(range(200 - dropped))
+    assert "missing" in json.loads(lines[-1])["message"]
+    assert [row.truncated for row in await house.index.segments("a")] == [True]
+
+
 async def test_without_a_spool_lines_are_kept_in_memory(house: House) -> None:
     """For processes that may lose them."""
     house.spool = None
