@@ -108,13 +108,14 @@ class Cluster:
 
     Args:
         directory: where they run and write what they say.
+        database: a PostgreSQL of the test's own.
         environment: settings of all of them.
     """
 
-    def __init__(self, directory: Path, **environment: str) -> None:
+    def __init__(self, directory: Path, *, database: str = "", **environment: str) -> None:
         self.directory = directory
         self.namespace = f"t{token_hex(5)}"
-        self.database = servers.url_of("postgresql")
+        self.database = database or servers.url_of("postgresql")
         self.broker = environment.get("TASKFLOW_BROKER_URL") or servers.url_of("rabbitmq")
         self.redis = servers.url_of("redis")
         self.s3 = servers.s3()

@@ -104,6 +104,11 @@ async def test_what_passes_is_held_back(proxy: Proxy, client: Connect) -> None:
     assert await said(reader, writer, b"slowly") == b"slowly"
     assert time.monotonic() - asked >= 0.2
     assert proxy.faults["delayed"] == 2
+    proxy.delay(0)
+    proxy.trickle(60)
+    asked = time.monotonic()
+    assert await said(reader, writer, b"slowly") == b"slowly"
+    assert time.monotonic() - asked >= 0.2
 
 
 async def test_it_has_a_thread_of_its_own_for_tests_without_a_loop(echo: int, client: Connect) -> None:

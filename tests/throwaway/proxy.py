@@ -42,6 +42,7 @@ class Proxy:
         self._stopped_at = b""
         self._allowance: int | None = None
         self._delay = 0.0
+        self._rate = 0.0
         self.faults: Counter[str] = Counter()
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -87,9 +88,17 @@ class Proxy:
         """Hold back whatever passes, in either direction, for so long."""
         self._delay = seconds
 
+    def trickle(self, rate: float) -> None:
+        """Hold back what passes as a line of so many bytes a second does; 0: as fast as it comes."""
+        self._rate = rate
+
     def refuse(self, refusing: bool = True) -> None:
         """Turn new connections away, or take them again."""
         self._refusing = refusing
+
+    def lead(self, port: int) -> None:
+        """Bring connections that are made from now on to another port."""
+        self._target = self._target[0], port
 
     def freeze(self) -> None:
         """Pass nothing on, in either direction; nobody is told."""
@@ -145,12 +154,13 @@ class Proxy:
         del self._pairs[writer]
         self._pumps.difference_update(pumps)
 
-    async def _hold(self, what: str) -> None:
+    async def _hold(self, what: str, size: int) -> None:
         """As long as the network does."""
-        if self._delay:
+        delay = self._delay + (size / self._rate if self._rate else 0.0)
+        if delay:
             self.faults["delayed"] += 1
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.Event().wait(), self._delay)
+                await asyncio.wait_for(asyncio.Event().wait(), delay)
         if not self._open.is_set():
             self.faults[f"frozen {what}"] += 1
             await self._open.wait()
@@ -158,7 +168,7 @@ class Proxy:
     async def _requests(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._hold("requests")
+                await self._hold("requests", len(data))
                 if self._swallowing:
                     self.swallowed += 1
                     self.faults["swallowed"] += 1
@@ -174,7 +184,7 @@ class Proxy:
         sent = 0
         with contextlib.suppress(OSError):
             while data := await reader.read(65_536):
-                await self._hold("answers")
+                await self._hold("answers", len(data))
                 if self.losing and self._lost_with in data:
                     self.losing -= 1
                     self.faults["lost"] += 1
