@@ -23,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full chaos failpoints bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full bugs-full chaos failpoints bench clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -101,6 +101,9 @@ fuzz: setup  ## Fuzz the API for 60 s
 faults-full: setup  ## Take processes and servers away for as long as it says (about 12 minutes)
 	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_main_job.py tests/acceptance/test_real_four.py \
 	tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
+
+bugs-full: setup  ## Run the regressions for known bugs at full scale, and print what each did (ARGS="-k b14")
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/bugs $(ARGS)
 
 MINUTES := 10
 chaos: setup  ## Kill and cut at random under load, and account for every job (MINUTES=10, ARGS="--seed 7")

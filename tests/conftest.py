@@ -9,12 +9,14 @@ import pytest
 
 from tests import servers
 from tests.adapter_report import AdapterReport
+from tests.bug_report import BugReport
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, own
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count tests by adapter."""
+    """Count tests by adapter, and keep what those of bugs say."""
     config.pluginmanager.register(AdapterReport(config), "adapter-report")
+    config.pluginmanager.register(BugReport(), "bug-report")
 
 
 def pytest_unconfigure() -> None:
