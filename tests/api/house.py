@@ -1,10 +1,10 @@
-"""The API over a real SQLite store and the embedded adapters; what a worker would do is done by hand."""
+"""The API over a real store, SQLite unless said, and the embedded adapters; what a worker would do is done by hand."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,8 @@ from taskflow.flow.catalog import Catalog
 from taskflow.flow.publish import Publisher
 from taskflow.flow.submit import Submitter
 from taskflow.ports.clock import SystemClock
-from taskflow.ports.store import TaskInfo, WorkerInfo
+from taskflow.ports.limiter import RateLimiter
+from taskflow.ports.store import StateStore, TaskInfo, WorkerInfo
 from taskflow.roles.api import ApiDeps, ApiSettings, create_app
 from taskflow.roles.stop import Stop
 
@@ -67,7 +68,7 @@ class House:
 
     app: ASGIApp
     http: httpx2.AsyncClient
-    store: SqliteStore
+    store: StateStore
     deps: ApiDeps
     tickets: Tickets
     lines: Lines
@@ -127,12 +128,17 @@ class House:
 
 
 @asynccontextmanager
-async def opened(directory: Path, **settings: Any) -> AsyncIterator[House]:
-    """A house in a directory."""
-    url = f"sqlite:///{directory}/taskflow.db"
-    upgrade(url)
-    events, cache, limiter = MemoryEvents(), MemoryCache(), MemoryLimiter()
-    async with SqliteStore.from_url(url) as store, LocalArtifacts(directory / "objects") as artifacts:
+async def opened(
+    directory: Path, *, store: StateStore | None = None, limiter: RateLimiter | None = None, **settings: Any
+) -> AsyncIterator[House]:
+    """A house in a directory, or over a store that is open."""
+    events, cache, limiter = MemoryEvents(), MemoryCache(), limiter or MemoryLimiter()
+    async with AsyncExitStack() as stack:
+        if store is None:
+            url = f"sqlite:///{directory}/taskflow.db"
+            upgrade(url)
+            store = await stack.enter_async_context(SqliteStore.from_url(url))
+        artifacts = await stack.enter_async_context(LocalArtifacts(directory / "objects"))
         await publish(store, SCHEMAS)
         await store.register(
             WorkerInfo(id="w1", host="here", pid=1, queues=["default"], tasks=list(SCHEMAS), slots={"async": 10})
@@ -166,7 +172,7 @@ async def opened(directory: Path, **settings: Any) -> AsyncIterator[House]:
             yield House(app, http, store, deps, tickets, lines, events, artifacts, health, ready)
 
 
-async def publish(store: SqliteStore, schemas: Mapping[str, Any]) -> None:
+async def publish(store: StateStore, schemas: Mapping[str, Any]) -> None:
     """Put tasks into the catalogue."""
     await store.publish_tasks(
         [

@@ -18,6 +18,9 @@ from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.api.house import House, opened
 from tests.bug_report import FULL, Report, says
 
+HERE = Path(__file__).parent
+TASKS = {"TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,bug_tasks"}
+
 
 @pytest.fixture
 def report(request: pytest.FixtureRequest) -> Report:
@@ -39,8 +42,9 @@ def shape(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="session")
 def shared(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
-    """One for all bugs: a start costs seconds. Its directory is on the path of its processes."""
-    with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE) as made:
+    """One for all bugs: a start costs seconds. It has the tasks of tests/bugs/bug_tasks.py."""
+    with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE | TASKS) as made:
+        made.configure(PYTHONPATH=str(HERE))
         yield made
 
 
@@ -61,13 +65,6 @@ def fresh(shape: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """The four servers and a schema, and no process yet: for what concerns PostgreSQL or RabbitMQ alone."""
     with Cluster(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def house(tmp_path: Path) -> AsyncIterator[House]:
-    """An API in this process, over SQLite; what a worker would do is done by hand."""
-    async with opened(tmp_path) as made:
         yield made
 
 
@@ -96,3 +93,10 @@ async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator
     await emptied(name)
     async with PostgresStore.from_url(url_of(name)) as opened_there:
         yield opened_there
+
+
+@pytest.fixture
+async def house(store: StateStore, tmp_path: Path) -> AsyncIterator[House]:
+    """An API in this process, over each kind of store; what a worker would do is done by hand."""
+    async with opened(tmp_path, store=store) as made:
+        yield made
