@@ -14,6 +14,9 @@ __all__ = ["LONGEST", "Bell", "Outage", "backoff", "keep"]
 LONGEST: Final = 60.0
 """No timer sleeps longer, so that a clock step or a long delay never strands a loop."""
 
+AT_LEAST: Final = 1.0
+"""Seconds of the pause after a failure that no bell shortens."""
+
 log = logging.getLogger("taskflow")
 
 
@@ -55,6 +58,10 @@ async def keep(name: str, once: Callable[[], Awaitable[float]], bell: Bell | Non
         except Exception as error:
             pause = outage.lost(error)
             log.debug("%s failed", name, exc_info=True)
+            # A bell that rings for work must not make the loop spin which cannot do it.
+            rest = min(pause, AT_LEAST)
+            await asyncio.sleep(rest)
+            pause -= rest
         await bell.wait(pause)
         # A bell that always rings must not keep every other task from its turn.
         await asyncio.sleep(0)
