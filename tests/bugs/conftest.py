@@ -17,6 +17,9 @@ from tests.acceptance.system import SHAPES, System
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.api.house import House, opened
 from tests.bug_report import FULL, Report, says
+from tests.bugs.behind import behind
+
+__all__ = ["behind"]
 
 HERE = Path(__file__).parent
 TASKS = {"TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,bug_tasks"}
