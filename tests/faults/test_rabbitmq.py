@@ -157,7 +157,7 @@ def test_nothing_waits_for_its_ack_while_jobs_run(trouble: Trouble) -> None:
 @pytest.mark.slow
 def test_it_restarts(trouble: Trouble, say: Say) -> None:
     """In its own way and by a kill."""
-    for end in [ThrowawayRabbitMQ.stop, ThrowawayRabbitMQ.kill][: 2 if FULL else 1] * (10 if FULL else 1):
+    for end in [ThrowawayRabbitMQ.stop, ThrowawayRabbitMQ.kill] * 3:
         with submitted(trouble, say, "RabbitMQ restarted"):
             trouble.rabbit.ctl("eval", "[dets:sync(T) || T <- dets:all()].")
             end(trouble.rabbit)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import socket
 import subprocess
 from pathlib import Path
 
-from tests.throwaway.server import CannotStart, ThrowawayServer, free_ports, listens
+from tests.throwaway.server import CannotStart, ThrowawayServer, free_ports
 
 
 class ThrowawayPostgres(ThrowawayServer):
@@ -65,7 +66,11 @@ class ThrowawayPostgres(ThrowawayServer):
         return {name: value for name, value in os.environ.items() if not name.startswith("PG")}
 
     def answers(self) -> bool:
-        return listens(self.port)
+        # It listens before it has recovered, and turns everybody away: it is there when it lets somebody in.
+        with socket.create_connection(("127.0.0.1", self.port), timeout=2) as connection:
+            start = b"\0\3\0\0user\0root\0database\0postgres\0\0"
+            connection.sendall((len(start) + 4).to_bytes(4, "big") + start)
+            return connection.recv(1) == b"R"
 
     def _run(self, name: str, *arguments: str, stdin: object = subprocess.DEVNULL) -> None:
         done = subprocess.run(
