@@ -134,6 +134,7 @@ def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
     trouble.settled(watch)
 
 
+@pytest.mark.slow
 def test_connections_are_half_open(trouble: Trouble, say: Say) -> None:
     """The server has ended them all, and the clients will never hear of it; new ones are good."""
     with trouble.watched() as watch:
@@ -311,19 +312,27 @@ def test_it_fails_over(trouble: Trouble, say: Say) -> None:
     with own(Standby(old, "max_connections=40")) as new:
         trouble.sql("ALTER SYSTEM SET synchronous_standby_names = '*'", "SELECT pg_reload_conf()")
         until_sync(lambda: cluster.sql("SELECT 1 FROM pg_stat_replication WHERE sync_state = 'sync'"), 20)
-        with trouble.watched() as watch:
-            with read_only(trouble):
-                lasts(watch, REFUSED)
-                # What the sessions of the old one have begun is over when the new one begins.
-                cluster.database = new.url
+        with trouble.watched() as watch, read_only(trouble):
+            lasts(watch, REFUSED)
+            # What the sessions of the old one have begun is over when the new one begins.
+            cluster.database = new.url
+            try:
                 trouble.proxy.do(lambda proxy: proxy.lead(new.port))
                 trouble.sql("SELECT pg_promote()")
                 trouble.sql("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")
                 until_sync(lambda: not down(trouble), BACK)
                 goes_on(trouble, watch, say, "failed over")
+                refused_well(watch)
+                [row] = cluster.sql(
+                    "SELECT count(*) AS sessions FROM pg_stat_activity WHERE backend_type = 'client backend'"
+                )
+                assert row["sessions"] > 1
+            finally:
                 cluster.database = old.url
-            cluster.database = new.url
-        refused_well(watch)
-        trouble.settled(watch)
-        [row] = cluster.sql("SELECT count(*) AS sessions FROM pg_stat_activity WHERE backend_type = 'client backend'")
-        assert row["sessions"] > 1
+        cluster.database = new.url
+        try:
+            trouble.settled(watch)
+        finally:
+            cluster.database = old.url
+            trouble.proxy.do(lambda proxy: proxy.lead(old.port))
+            trouble.sql("ALTER SYSTEM RESET synchronous_standby_names", "SELECT pg_reload_conf()")

@@ -169,6 +169,7 @@ def test_it_restarts(trouble: Trouble, say: Say) -> None:
             impatient(trouble.rabbit)
 
 
+@pytest.mark.slow
 def test_its_memory_is_full(trouble: Trouble, say: Say) -> None:
     """It takes no messages, and says so; what it has it delivers."""
     with submitted(trouble, say, "memory alarm") as watch:
@@ -232,6 +233,7 @@ def tried(trouble: Trouble, work: Callable[[AbstractChannel], Awaitable[Any]]) -
     return True
 
 
+@pytest.mark.slow
 def test_it_is_slow(trouble: Trouble, say: Say) -> None:
     """Each word takes a second, each way."""
     with submitted(trouble, say, "1 s away") as watch:
