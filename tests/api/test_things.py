@@ -16,6 +16,7 @@ from taskflow.core.job import ErrorInfo
 from taskflow.flow.capture import line
 from taskflow.flow.logs import INDEXED
 from taskflow.ports.store import ArtifactInfo, Segment
+from taskflow.roles.api import logs
 from tests.api.house import House
 from tests.api.test_submit import pointers
 
@@ -128,6 +129,26 @@ async def test_an_object_store_that_is_away_is_503(house: House, monkeypatch: py
     assert answer.status_code == 503
     assert answer.json()["type"].endswith("artifacts-unavailable")
     assert "10.0.0.7" not in answer.text
+
+
+@pytest.mark.parametrize("asked", ["read", "stat"])
+async def test_an_object_store_that_hangs_is_503_soon(
+    house: House, monkeypatch: pytest.MonkeyPatch, asked: str
+) -> None:
+    """Whatever of it is asked for first."""
+    monkeypatch.setattr(logs, "FIRST", 0.2)
+    job_id = await house.finished()
+    await write(house, job_id, 1, "x")
+
+    async def hung(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(house.artifacts, asked, hung)
+    began = time.monotonic()
+    answer = await house.http.get(f"/logs/{job_id}")
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
+    assert answer.json()["type"].endswith("artifacts-unavailable")
+    assert time.monotonic() - began < 10
 
 
 async def keep(house: House, job_id: str, name: str, data: bytes, kind: str = "text/plain") -> None:

@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 from starlette.requests import Request
 
-from taskflow.core.errors import NotFound
+from taskflow.core.errors import ArtifactsUnavailable, NotFound
 from taskflow.core.job import Job
 from taskflow.core.limits import DEFAULT_TENANT
 from taskflow.flow import capture
@@ -26,6 +26,8 @@ from taskflow.roles.api.problems import not_found
 from taskflow.roles.api.query import Query
 
 PAUSE: Final = 0.05
+FIRST: Final = 5.0
+"""Seconds for the first lines and for a look at the rest: an object store that hangs is told of and not waited for."""
 LOOKED_FOR: Final = 32
 """Objects of a log that are looked for before it is answered, to say whether it is whole."""
 NDJSON: Final = "application/x-ndjson"
@@ -67,10 +69,14 @@ class LogRoutes:
         pending = not job.state.terminal or await self._last_lines_missing(job)
         segments = await self._deps.store.segments(job_id, None if epoch < 0 else epoch)
         lines = _lines(segments, self._deps.artifacts)
-        # The first one is read before the answer begins, so that an object store that is away is a 503.
-        first = await anext(lines, None)
         ndjson = NDJSON in request.headers.get("accept", "")
-        lost = any(segment.truncated for segment in segments) or await self._any_gone(segments)
+        # Both before the answer begins, so that an object store that is away is a 503.
+        try:
+            async with asyncio.timeout(FIRST):
+                first = await anext(lines, None)
+                lost = any(segment.truncated for segment in segments) or await self._any_gone(segments)
+        except TimeoutError:
+            raise ArtifactsUnavailable(f"the log was not read within {FIRST:g} s") from None
         status = "truncated" if lost else "pending" if pending else "complete"
         headers = (
             (b"content-type", NDJSON.encode() if ndjson else b"text/plain; charset=utf-8"),
