@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 import random
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from taskflow.core.durations import seconds
-from taskflow.core.limits import ATTEMPTS, ATTEMPTS_MAX
+from taskflow.core.limits import ATTEMPTS, ATTEMPTS_MAX, HORIZON_SECONDS
+
+_TICK = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +43,8 @@ class RetryPolicy:
                 raise ValueError(f"{name}: {error}") from None
         if isinstance(self.attempts, bool) or not 1 <= self.attempts <= ATTEMPTS_MAX:
             raise ValueError(f"attempts={self.attempts!r}: use 1 to {ATTEMPTS_MAX}")
-        if not math.isfinite(self.factor) or self.factor < 1:
+        # Compared, not converted: an integer may be larger than every float.
+        if isinstance(self.factor, bool) or not 1 <= self.factor <= sys.float_info.max:
             raise ValueError(f"factor={self.factor!r}: use a finite number of 1 or more")
         for exception in self.give_up_on:
             if not (isinstance(exception, type) and issubclass(exception, BaseException)):
@@ -57,7 +61,9 @@ class RetryPolicy:
 
     def ceiling(self, attempt: int) -> float:
         """The delay before jitter."""
-        base, cap = float(self.base), float(self.cap)
+        base, cap = float(self.base), min(float(self.cap), HORIZON_SECONDS)
+        # No store tells shorter delays apart, and from a base of 1e-300 the power would overflow before the cap is reached.
+        base = max(base, _TICK) if base else 0.0
         if base <= 0 or cap <= base or self.factor == 1:
             return min(base, cap)
         # Compared as logarithms: factor**1000 overflows a float.
