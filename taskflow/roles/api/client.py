@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import math
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
@@ -22,6 +23,7 @@ KEY = "taskflow.key"
 CLIENT = "taskflow.client"
 HEADERS = "taskflow.headers"
 Network = IPv4Network | IPv6Network
+_WITH_PORT: Final = re.compile(r"(?:\[(?P<six>[0-9a-fA-F:.]+)\]|(?P<four>[0-9.]+))(?::[0-9]{1,5})?", re.ASCII)
 
 
 class Proxies:
@@ -40,7 +42,7 @@ class Proxies:
         if not self._networks or not forwarded or not self._trusts(peer):
             return bucket(peer)
         for hop in reversed(forwarded.split(",")):
-            peer = hop.strip()
+            peer = _host(hop.strip())
             if not self._trusts(peer):
                 break
         return bucket(peer)
@@ -51,6 +53,12 @@ class Proxies:
         except ValueError:
             return False
         return any(parsed in network for network in self._networks)
+
+
+def _host(hop: str) -> str:
+    """A hop without the port that some proxies add, which is another one with each connection."""
+    found = _WITH_PORT.fullmatch(hop)
+    return found["six"] or found["four"] if found else hop
 
 
 @lru_cache(maxsize=10_000)
