@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from typing import Any, Final
 
@@ -41,8 +42,9 @@ async def wilful(ctx: Context, seconds: float, path: str) -> str:
     end = time.monotonic() + seconds
     while ctx.attempt == 1 and time.monotonic() < end:
         try:
-            await asyncio.sleep(end - time.monotonic())
-        except asyncio.CancelledError:
+            async with asyncio.timeout_at(asyncio.get_running_loop().time() + end - time.monotonic()):
+                await asyncio.Event().wait()
+        except (asyncio.CancelledError, TimeoutError):
             continue
     note(path, f"async ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"
@@ -52,7 +54,7 @@ def _wilful(ctx: Context, kind: str, seconds: float, path: str) -> str:
     note(path, f"{kind} begins {ctx.attempt}")
     end = time.monotonic() + (seconds if ctx.attempt == 1 else 0)
     while time.monotonic() < end:
-        time.sleep(0.01)
+        threading.Event().wait(0.01)
     note(path, f"{kind} ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"
 
