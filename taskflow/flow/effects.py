@@ -68,10 +68,9 @@ class RunEffects:
         digest = hashlib.sha256(data).hexdigest()
         key = f"{self._namespace}/artifacts/{claim.id}/{claim.epoch}-{digest[:16]}/{name}"
         await self._artifacts.put(key, data)
+        kind = jsontext.escaped(content_type)[:200]
         await self._files.put_artifact(
-            ArtifactInfo(
-                job_id=claim.id, name=name, object=key, content_type=content_type[:200], size=len(data), sha256=digest
-            )
+            ArtifactInfo(job_id=claim.id, name=name, object=key, content_type=kind, size=len(data), sha256=digest)
         )
 
     async def get(self, claim: Claim, name: str) -> bytes:
