@@ -42,7 +42,7 @@ def line(epoch: int, level: str, message: str, fields: Mapping[str, Any], source
     text = orjson.dumps(record) + b"\n"
     if len(text) > LOG_LINE_BYTES:
         record.pop("fields", None)
-        record["message"] = _short(message, room // 6)
+        record["message"] = _short(_text(message), room // 6)
         record["cut"] = True
         text = orjson.dumps(record) + b"\n"
     return text

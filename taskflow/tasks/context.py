@@ -155,7 +155,8 @@ class Context:
             fraction: 0 to 1; clamped.
             message: what is being done.
         """
-        self._effects.set_progress(min(1.0, max(0.0, float(fraction))), message)
+        # Clamped before it is converted: an integer may be larger than every float.
+        self._effects.set_progress(float(min(1.0, max(0.0, fraction))), message)
 
     @property
     def cancelled(self) -> bool:

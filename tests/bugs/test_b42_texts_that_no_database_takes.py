@@ -116,7 +116,7 @@ def raised(make: Callable[[str], BaseException], bad: str) -> Ending:
 
 
 ENDINGS: list[Callable[[str], Ending]] = [
-    lambda bad: ending_of_value(bad),
+    ending_of_value,
     lambda bad: ending_of_value({bad: [bad]}),
     lambda bad: ending_of_value([{"a": {"b": bad}}]),
     lambda bad: raised(ValueError, bad),
@@ -145,6 +145,7 @@ async def test_a_run_that_says_it_is_closed_in_one_attempt(
         effects = RunEffects(Lines(lines), writer, store, objects, "ns")
         effects.log(claim, "info", bad, {bad: bad, "deep": [{bad: bad}], "odd": object()}, bad)
         effects.log(claim, "info", bad * 20_000, {bad * 500: bad * 20_000}, bad)
+        effects.log(claim, "info", 7, {bad: bad, **{str(n): "x" * 900 for n in range(30)}}, bad)  # type: ignore[arg-type]
         effects.progress(claim, 0.5, bad)
         await writer.once()
         await effects.put(claim, "kept", b"x", bad)
