@@ -33,7 +33,8 @@ def test_every_job_of_a_killed_worker_runs_again(system: System, report: Report)
         until_sync(partial(held, system, jobs), 30)
         system.kill("consumer")
         system.start()
-    done = [system.job(job_id, wait=60) for job_id in every]
+    until_sync(lambda: all(system.job(job_id)["state"] == "succeeded" for job_id in every), 60)
+    done = [system.job(job_id) for job_id in every]
     assert {(job["state"], job["attempt"]) for job in done} == {("succeeded", 1)}
     closings = [Counter(attempt["outcome"] for attempt in job["attempts"]) for job in done]
     assert {counted["succeeded"] for counted in closings} == {1}

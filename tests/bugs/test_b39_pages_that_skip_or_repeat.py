@@ -34,6 +34,7 @@ async def paged(house: House, path: str, act: Any, **filters: Any) -> list[str]:
         cursor = answer.json()["next_cursor"]
         if cursor is None:
             return ids
+        assert len(ids) < 2 * (ROWS + BESIDE), "the list never ends"
         await act()
 
 
