@@ -7,6 +7,7 @@ import logging
 import os
 import threading
 import time
+from pathlib import Path
 from typing import Any, Final
 
 from taskflow import Context, RetryPolicy, task
@@ -37,23 +38,32 @@ async def spin(ctx: Context, seconds: float, path: str) -> int:
 
 @task("bug.wilful", retry=SOON)
 async def wilful(ctx: Context, seconds: float, path: str) -> str:
-    """Overlook the timeout of the first attempt, and return a result when nobody waits for it any more."""
+    """Overlook the timeout of the first attempt, and return its result while the second runs."""
     note(path, f"async begins {ctx.attempt}")
     end = time.monotonic() + seconds
-    while ctx.attempt == 1 and time.monotonic() < end:
+    while time.monotonic() < end if ctx.attempt == 1 else not _late(path, "async", seconds):
         try:
-            async with asyncio.timeout_at(asyncio.get_running_loop().time() + end - time.monotonic()):
+            async with asyncio.timeout(0.01):
                 await asyncio.Event().wait()
-        except (asyncio.CancelledError, TimeoutError):
+        except asyncio.CancelledError:
+            if ctx.attempt > 1:
+                raise
+        except TimeoutError:
             continue
     note(path, f"async ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"
 
 
+def _late(path: str, kind: str, seconds: float) -> bool:
+    """Whether the first attempt has returned, some moments ago; where it lasted no time, nobody waits for it."""
+    said = Path(path)
+    return not seconds or (f"{kind} ends 1" in said.read_text() and time.time() > said.stat().st_mtime + 0.3)
+
+
 def _wilful(ctx: Context, kind: str, seconds: float, path: str) -> str:
     note(path, f"{kind} begins {ctx.attempt}")
     end = time.monotonic() + (seconds if ctx.attempt == 1 else 0)
-    while time.monotonic() < end:
+    while time.monotonic() < end or (kind == "thread" and ctx.attempt > 1 and not _late(path, kind, seconds)):
         threading.Event().wait(0.01)
     note(path, f"{kind} ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"

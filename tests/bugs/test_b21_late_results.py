@@ -5,21 +5,14 @@ Seen in hatchet#1022. Right: the late result is refused, whatever the handler ru
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.acceptance.system import System
 from tests.bug_report import FULL, Report
-from tests.support import until_sync
 
-TIMEOUT, LONG = (5.0, 30.0) if FULL else (1.0, 3.0)
+TIMEOUT, LONG = (30.0, 35.0) if FULL else (1.5, 2.2)
 KINDS = {"async": "bug.wilful", "thread": "bug.wilful_thread", "process": "bug.wilful_process"}
-
-
-def says(path: Path, words: str) -> bool:
-    """Whether a handler has come so far."""
-    return words in path.read_text()
 
 
 def accepted(job: dict[str, Any]) -> int:
@@ -32,7 +25,7 @@ def accepted(job: dict[str, Any]) -> int:
 
 
 def test_the_second_attempt_stands(system: System, tmp_path: Path, report: Report) -> None:
-    """The first of each kind overlooks its timeout; what it returns when it is ready is nobody's result any more."""
+    """The first of each kind overlooks its timeout; what it returns, while the second runs, is nobody's result any more."""
     steps = {kind: tmp_path / kind for kind in KINDS}
     jobs = {
         kind: system.submit(task, {"seconds": LONG, "path": str(steps[kind])}, timeout=TIMEOUT, max_attempts=9)
@@ -40,7 +33,7 @@ def test_the_second_attempt_stands(system: System, tmp_path: Path, report: Repor
     }
     stand = {kind: accepted(system.job(job_id, wait=60)) for kind, job_id in jobs.items()}
     for kind in ("async", "thread"):
-        until_sync(partial(says, steps[kind], f"{kind} ends 1"), LONG + 10)
+        assert steps[kind].read_text().index("ends 1") < steps[kind].read_text().index(f"ends {stand[kind]}")
     said = steps["process"].read_text().splitlines()
     assert [line for line in said if "ends" in line] == [f"process ends {stand['process']}"]
     # One more job through each kind of slot: whatever a late one had to say has been heard by then.
