@@ -13,8 +13,8 @@ from tests.acceptance.system import System
 from tests.bug_report import FULL, Report
 from tests.support import until_sync
 
-KILLS = 40 if FULL else 1
-AT_ONCE = 5
+KILLS = 20 if FULL else 1
+AT_ONCE = 10 if FULL else 5
 SECONDS = 1.5
 
 

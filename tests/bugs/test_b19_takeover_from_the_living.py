@@ -7,6 +7,7 @@ lost keeps what it runs.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import cast
@@ -26,7 +27,8 @@ from tests.support import until
 
 LEASE, RUN = 60.0, 300.0
 REAL = 12.0 if FULL else 1.0
-"""The lease of the run by a real clock: five of them long."""
+LEASES = 5 if FULL else 3
+"""The run by a real clock: its lease, and how many of them it lasts."""
 
 
 def configured(lease: float) -> Settings:
@@ -37,7 +39,7 @@ def configured(lease: float) -> Settings:
 def test_several_beats_fit_into_any_lease(report: Report) -> None:
     """And every second one may be lost before a worker stops what it runs, which is before anybody else takes it."""
 
-    @settings(max_examples=500 if FULL else 50, deadline=None, database=None)
+    @settings(max_examples=500 if FULL else 20, deadline=None, database=None)
     @given(st.floats(1, 3_600))
     def holds(lease: float) -> None:
         made = configured(lease).lease
@@ -99,9 +101,9 @@ async def test_a_worker_does_not_fence_itself_over_lost_beats(report: Report) ->
     heart = Heart(store.connect, "w", period=made.beat, fence_after=made.fence, heard=lambda *_: None, fence=fenced.set)
     heart.start()
     try:
-        enough = 5 * made.length / made.beat / 2
-        await until(lambda: store.asked > enough, 10 * REAL)
+        began = time.monotonic()
+        await until(lambda: fenced.is_set() or time.monotonic() - began > LEASES * REAL, 2 * LEASES * REAL)
         assert not fenced.is_set()
     finally:
         await heart.stop()
-    report("B19", scale=f"{store.asked} beats of a lease of {REAL:g} s", faults=store.lost)
+    report("B19", scale=f"{LEASES} leases of {REAL:g} s, {store.asked} beats", faults=store.lost)

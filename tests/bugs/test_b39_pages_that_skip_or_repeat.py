@@ -17,8 +17,8 @@ from taskflow.testing.store_facts import T0, at, end, job
 from tests.api.house import House
 from tests.bug_report import FULL, Report
 
-ROWS = 1_000 if FULL else 200
-BESIDE = 100 if FULL else 20
+ROWS = 1_000 if FULL else 100
+BESIDE = 100 if FULL else 10
 BY = 7
 MICROS = 1e-6
 

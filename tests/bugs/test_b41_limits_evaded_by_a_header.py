@@ -19,7 +19,7 @@ from taskflow.roles.api.client import Proxies
 from tests.api.house import House, opened
 from tests.bug_report import FULL, Report
 
-REQUESTS = 5_000 if FULL else 400
+REQUESTS = 5_000 if FULL else 150
 RATE = Rate(limit=1, period=3_600.0, burst=20)
 HEADERS = ("X-Forwarded-For", "X-Real-IP", "Forwarded", "X-Client-IP", "True-Client-IP", "CF-Connecting-IP", "Via")
 
