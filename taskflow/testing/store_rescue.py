@@ -88,6 +88,21 @@ class RescueConformance:
         after_a_gap = await store.sweep(LEASE, now=at(1_000))
         assert (list(after_a_gap.dead_workers), after_a_gap.rescued, after_a_gap.in_grace) == ([], 1, True)
 
+    async def test_a_rescue_says_why_also_where_a_cancel_was_wished(self, store: StateStore) -> None:
+        """In the closing record and in the job, which is cancelled."""
+        dead, other = await worker(store), await worker(store)
+        crashed, lost = await claimed(store, dead), await claimed(store, other, timeout=1.0)
+        for claim in (crashed, lost):
+            await store.cancel("default", claim.id, now=at(1))
+        for moment in range(0, 41, 5):
+            await store.beat(other, now=at(moment))
+            await store.sweep(LEASE, now=at(moment))
+        for claim, outcome, why in ((crashed, Outcome.CRASHED, "WorkerDied"), (lost, Outcome.LOST, "Lost")):
+            after = await shown(store, claim.id)
+            [record] = after.attempts
+            assert (after.state, record.outcome) == (State.CANCELLED, outcome)
+            assert [error and error.type for error in (after.error, record.error)] == [why, why]
+
     async def test_adopting_needs_no_grace_and_leaves_none(self, store: StateStore) -> None:
         """The lock is proof enough; the next sweep is an ordinary one."""
         me = await worker(store)

@@ -65,13 +65,14 @@ def unpark(connection: sqlite3.Connection, now: int, limit: int = -1) -> list[Ti
 
 
 def _verdict(row: sqlite3.Row, outcome: Outcome) -> tuple[State, str, ErrorInfo | None]:
+    error = {Outcome.CRASHED: CRASHED, Outcome.LOST: LOST}.get(outcome)
     if row["cancel_requested_at"] is not None:
-        return State.CANCELLED, "cancelled", CRASHED if outcome is Outcome.CRASHED else None
+        return State.CANCELLED, "cancelled", error
     if outcome is Outcome.CRASHED:
         # The death of a worker proves nothing about one of its runs: only a child that died alone is poison.
         if row["crashes"] >= CRASHES_MAX:
-            return State.FAILED, "crashed_too_often", CRASHED
-        return State.QUEUED, "crashed", CRASHED
+            return State.FAILED, "crashed_too_often", error
+        return State.QUEUED, "crashed", error
     if row["interruptions"] >= INTERRUPTIONS_MAX:
-        return State.FAILED, "interrupted_too_often", None
-    return State.QUEUED, "interrupted", LOST if outcome is Outcome.LOST else None
+        return State.FAILED, "interrupted_too_often", error
+    return State.QUEUED, "interrupted", error
