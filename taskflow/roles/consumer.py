@@ -81,6 +81,7 @@ class Consumer:
         self._progress = progress
         self._tasks = {kind: [task.name for task in registry.by_kind(kind)] for kind in RunsIn}
         self._started: dict[Run, float] = {}
+        self._unstarted: list[Run] = []
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
@@ -190,6 +191,12 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         if self._slots.fenced:
             return  # answered too late: an accepted beat gives it back, or a sweep does
+        if not self._slots.open or claim.worker != self.worker.id:
+            # The answer came after the drain had begun, or to a worker that is no more: who stops runs has been by.
+            self._unstarted.append((claim.id, claim.epoch))
+            if len(self._unstarted) == 1:
+                self._spawn(self._release_unstarted())
+            return
         self._started[claim.id, claim.epoch] = boot_seconds()
         self._runners.start(claim)
         if not claim.isolated:
@@ -247,6 +254,10 @@ class Consumer:
             self._runners.stop(*run, StopReason.LOST)
         if found.release:
             self._spawn(self._release(found.release))
+
+    async def _release_unstarted(self) -> None:
+        runs, self._unstarted = self._unstarted, []
+        await self._release(runs)
 
     async def _release(self, runs: Sequence[Run]) -> None:
         try:
