@@ -7,10 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.conftest import say
-
-__all__ = ["say"]
-
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What is slow has no short form: it runs where the long forms do, and elsewhere it is not missed."""

@@ -25,6 +25,7 @@ from taskflow.ports.store import StateStore, WorkerInfo
 from taskflow.testing.store_facts import LANE, LEASE, job
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.flow.fakes import Followers
+from tests.support import until
 
 MANY = 200
 Spoil = Callable[..., Awaitable[None]]
@@ -202,13 +203,19 @@ async def test_the_end_of_a_spoilt_row_holds_up_no_other(
     assert len(refused) == len(set(refused)) >= 1
 
 
+async def is_due(store: StateStore, job_id: str) -> bool:
+    """By the store's own clock."""
+    found = await store.get("default", job_id)
+    return found is not None and found.run_at is not None and await store.age(found.run_at) > 0
+
+
 async def test_spoilt_rows_are_not_promoted_and_hold_up_no_other(house: tuple[StateStore, Spoil]) -> None:
     """Though they are the first that are due; nor does the promoter look again and again for their sake."""
     store, spoil = house
     jobs = [job(delay=0.05) for _ in range(MANY)]
     await store.insert([*jobs, job(delay=900)])
     sound = await spoil_first(spoil, jobs, run_at=a_day_ago(store))
-    await asyncio.sleep(0.1)  # the rows fall due by the database's clock
+    await until(lambda: is_due(store, jobs[-1].id))
     tickets = Tickets()
     promoter = Promoter(store, SimpleNamespace(offer=tickets.offer))  # type: ignore[arg-type]
     assert await promoter.once() > 0.5
@@ -222,7 +229,7 @@ async def test_a_date_without_end_stops_no_promotion(house: tuple[StateStore, Sp
     await store.insert(jobs)
     endless = "infinity" if isinstance(store, SqliteStore) else datetime.max.replace(tzinfo=UTC)
     await spoil(jobs[0].id, run_at=endless)
-    await asyncio.sleep(0.1)  # the rows fall due by the database's clock
+    await until(lambda: is_due(store, jobs[-1].id))
     promoted = await store.promote()
     assert {ticket.job_id for ticket in promoted.tickets} == {one.id for one in jobs[1:]}
     again = await store.promote()
