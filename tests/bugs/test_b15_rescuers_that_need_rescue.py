@@ -15,6 +15,7 @@ import asyncpg
 import pytest
 
 from taskflow.adapters.sql import PostgresStore
+from taskflow.core.errors import StoreUnavailable
 from taskflow.core.job import Outcome, State
 from taskflow.testing.store_facts import LEASE, T0, at, job, worker
 from tests.acceptance.cluster import Cluster
@@ -55,6 +56,8 @@ async def test_a_sweep_that_dies_half_way(schema: str, report: Report) -> None:
                 assert ended == 1, turn
                 sweep.cancel()
                 await asyncio.wait([sweep], timeout=10)
+                # Nothing that happens to its connection meanwhile takes the place of the cancellation.
+                assert sweep.cancelled() or isinstance(sweep.exception(), StoreUnavailable)
         async with outside(schema) as connection:
             assert await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'running'") == ORPHANS
             assert await connection.fetchval("SELECT count(*) FROM attempts") == 0
