@@ -42,3 +42,10 @@ def until_sync(fact: Callable[[], T], within: float = 10.0) -> T:
             raise AssertionError(f"not true within {within} s; last answer: {value!r}")
         tick.wait(_PAUSE)
     return value
+
+
+async def lasting(seconds: float) -> None:
+    """Be a handler that takes so long; no test waits with it."""
+    if seconds:
+        with anyio.move_on_after(seconds):
+            await anyio.Event().wait()

@@ -65,7 +65,8 @@ async def test_every_call_has_a_deadline(report: Report, schema: str, monkeypatc
     """Whatever the store is asked for."""
     longest = CALL_SECONDS if FULL else 2.5
     for method in (Database.run, Database.fetch):
-        monkeypatch.setitem(method.__kwdefaults__ or {}, "within", longest)
+        assert method.__kwdefaults__
+        monkeypatch.setitem(method.__kwdefaults__, "within", longest)
     parts = urlsplit(servers.url_of("postgresql"))
     await emptied(schema)
     async with Proxy(parts.port or 5432, parts.hostname or "127.0.0.1") as proxy:

@@ -215,7 +215,8 @@ async def test_spoilt_rows_are_not_promoted_and_hold_up_no_other(house: tuple[St
     jobs = [job(delay=0.05) for _ in range(MANY)]
     await store.insert([*jobs, job(delay=900)])
     sound = await spoil_first(spoil, jobs, run_at=a_day_ago(store))
-    await until(lambda: is_due(store, jobs[-1].id))
+    due: bool = await until(lambda: is_due(store, jobs[-1].id))
+    assert due
     tickets = Tickets()
     promoter = Promoter(store, SimpleNamespace(offer=tickets.offer))  # type: ignore[arg-type]
     assert await promoter.once() > 0.5
@@ -229,7 +230,8 @@ async def test_a_date_without_end_stops_no_promotion(house: tuple[StateStore, Sp
     await store.insert(jobs)
     endless = "infinity" if isinstance(store, SqliteStore) else datetime.max.replace(tzinfo=UTC)
     await spoil(jobs[0].id, run_at=endless)
-    await until(lambda: is_due(store, jobs[-1].id))
+    due: bool = await until(lambda: is_due(store, jobs[-1].id))
+    assert due
     promoted = await store.promote()
     assert {ticket.job_id for ticket in promoted.tickets} == {one.id for one in jobs[1:]}
     again = await store.promote()

@@ -36,7 +36,7 @@ from taskflow.tasks.registry import Registry
 from taskflow.testing.store_facts import LANE, job
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.flow.fakes import Index, Objects
-from tests.support import until
+from tests.support import lasting, until
 
 LEASE = Lease(2.0, beat=0.25, fence=1.5)
 SWEEP = 0.25
@@ -125,7 +125,7 @@ class House:
         @task("house.work")
         async def work(key: str, fails: int = 0, seconds: float = 0.0) -> str:
             self.begun[key] += 1
-            await asyncio.sleep(seconds)
+            await lasting(seconds)
             if self.begun[key] <= fails:
                 raise RuntimeError("not yet")
             return key

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from taskflow import Context, task
+from tests.support import lasting
 
 
 class Line(NamedTuple):
@@ -48,7 +49,7 @@ async def sleep(ctx: Context, path: str, key: str, seconds: float, later: float 
     stop."""
     _write(ctx, path, key, "began")
     try:
-        await asyncio.sleep(seconds if ctx.epoch == 1 else later)
+        await lasting(seconds if ctx.epoch == 1 else later)
     except asyncio.CancelledError:
         _write(ctx, path, key, "stopped")
         raise

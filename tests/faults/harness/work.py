@@ -7,7 +7,6 @@ processes hold a lock of the system while they last, which dies with them: who f
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import fcntl
 import os
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from taskflow import Context, Fail, RetryPolicy, Snooze, task
+from tests.support import lasting
 
 VARIABLE: Final = "TASKFLOW_TEST_EFFECTS"
 SOON: Final = RetryPolicy(attempts=5, base=0.2, cap=1.0)
@@ -29,14 +29,6 @@ def tell(what: str, ctx: Context, key: str) -> None:
         os.write(descriptor, f"{what} {key} {ctx.epoch} {time.monotonic():.6f}\n".encode())
     finally:
         os.close(descriptor)
-
-
-async def lasting(seconds: float) -> None:
-    """Take so long."""
-    if not seconds:
-        return
-    with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(asyncio.Event().wait(), seconds)
 
 
 @task("work.run", retry=SOON)
