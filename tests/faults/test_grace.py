@@ -58,8 +58,8 @@ class ClockedPostgres(ThrowawayPostgres):
 @contextmanager
 def on_own(postgres: ThrowawayPostgres, directory: Path) -> Iterator[Cluster]:
     """Processes on a PostgreSQL that may be stopped."""
-    here = str(Path(__file__).parent)
-    tasks = "taskflow.demo,taskflow.testing.tasks,witness"
+    here = str(Path(__file__).parents[2])
+    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
     cluster = Cluster(
         directory,
         TASKFLOW_CONSUMER_LEASE=f"{LEASE:g}",

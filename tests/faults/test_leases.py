@@ -35,8 +35,8 @@ ROUNDS = 5 if FULL else 1
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API and a scheduler that stay, for consumers that do not."""
-    here = str(Path(__file__).parent)
-    tasks = "taskflow.demo,taskflow.testing.tasks,witness"
+    here = str(Path(__file__).parents[2])
+    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
     settings = {"TASKFLOW_CONSUMER_LEASE": f"{LEASE:g}", "TASKFLOW_TASKS_MODULES": tasks, "PYTHONPATH": here}
     with Cluster(tmp_path_factory.mktemp("leases"), **settings) as cluster:
         cluster.node("api,scheduler")

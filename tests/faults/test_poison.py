@@ -49,8 +49,8 @@ def test_a_job_that_kills_its_workers_takes_nobody_along(
 ) -> None:
     """Two workers die of it, each among many runs; then it runs apart, where only a child dies. Whoever ran beside it
     is a suspect for a while, and is acquitted."""
-    here = str(Path(__file__).parent)
-    tasks = "taskflow.demo,taskflow.testing.tasks,witness"
+    here = str(Path(__file__).parents[2])
+    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
     settings = {"TASKFLOW_CONSUMER_LEASE": "2", "TASKFLOW_TASKS_MODULES": tasks, "PYTHONPATH": here}
     with Cluster(tmp_path, **settings) as cluster:
         cluster.node("api,scheduler")

@@ -21,8 +21,8 @@ SLOWEST = 1.0 if FULL else 2.0
 """Seconds that an answer may take; more where the machine is busy with other tests."""
 THREADS = 4 if FULL else 2
 SETTINGS = {
-    "PYTHONPATH": str(Path(__file__).parent),
-    "TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,witness",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+    "TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,tests.faults.witness",
     "TASKFLOW_CONSUMER_LEASE": LEASE,
     "TASKFLOW_CONSUMER_THREADS": str(THREADS),
 }
