@@ -58,18 +58,20 @@ def test_the_broker_does_not_answer(behind: Behind, report: Report, how: str) ->
     cluster, broker = behind.cluster, behind.broker
     until_sync(lambda: cluster.http.get("/health/ready").status_code == 200, 30)
     before = sockets(behind.node.pid)
+    fault = "refused" if how == "away" else "frozen requests"
+    faults = behind.faults(broker, fault)
     if how == "away":
         behind.part(broker)
     else:
         broker.do(Proxy.freeze)
     ids = at_once(cluster)
+    until_sync(lambda: behind.faults(broker, fault) > faults, 20)
     behind.join(broker)
     broker.do(Proxy.thaw)
     until_sync(lambda: behind.succeeded(ids), 30)
     until_sync(lambda: cluster.http.get("/health/ready").status_code == 200, 30)
     until_sync(lambda: sockets(behind.node.pid) <= before + 10, 30)
-    fault = "refused" if how == "away" else "frozen requests"
-    report("B28", scale=f"{SUBMITS} submits, RabbitMQ {how}", faults=behind.faults(broker, fault))
+    report("B28", scale=f"{SUBMITS} submits, RabbitMQ {how}", faults=behind.faults(broker, fault) - faults)
 
 
 if FULL:

@@ -39,6 +39,7 @@ def test_a_process_does_not_grow(behind: Behind, report: Report) -> None:
     behind.part(behind.broker)
     ids = cluster.submit("test.noop", count=SUBMITS)
     cluster.submit("test.noop", count=TOMORROW, delay="1d")
+    until_sync(lambda: behind.faults(behind.broker, "refused") > refused, 20)
     within = rss(pid)
     behind.join(behind.broker)
     until_sync(lambda: behind.succeeded(ids), 120)
