@@ -101,7 +101,7 @@ def denied(proxy: ProxyThread) -> Iterator[None]:
         try:
             proxy.do(partial(_lead, port=server.server_port))
             yield
-            assert Denier.denied > 0
+            until_sync(lambda: Denier.denied > 0, 20)
         finally:
             proxy.do(partial(_lead, port=real))
             server.shutdown()
@@ -119,7 +119,7 @@ def down(proxy: ProxyThread) -> Iterator[None]:
     proxy.do(Proxy.cut)
     try:
         yield
-        assert proxy.do(lambda each: each.faults["refused"])
+        until_sync(lambda: proxy.do(lambda each: each.faults["refused"]), 20)
     finally:
         proxy.do(lambda each: each.refuse(False))
 
@@ -130,7 +130,7 @@ def hung(proxy: ProxyThread) -> Iterator[None]:
     proxy.do(Proxy.freeze)
     try:
         yield
-        assert proxy.do(lambda each: each.faults["frozen requests"])
+        until_sync(lambda: proxy.do(lambda each: each.faults["frozen requests"]), 20)
     finally:
         proxy.do(Proxy.thaw)
 
@@ -141,7 +141,7 @@ def slow(proxy: ProxyThread) -> Iterator[None]:
     proxy.do(lambda each: each.trickle(1_000))
     try:
         yield
-        assert proxy.do(lambda each: each.faults["delayed"])
+        until_sync(lambda: proxy.do(lambda each: each.faults["delayed"]), 20)
     finally:
         proxy.do(lambda each: each.trickle(0))
 
