@@ -82,10 +82,17 @@ if FULL:
         node = cluster.node(ROLES)
         cluster.ready()
         own_rabbitmq.ctl("set_vm_memory_high_watermark", "absolute", "1")
-        until_sync(lambda: "alarm" in cluster.http.get("/health").text, 20)
+        first: list[str] = []
+
+        def blocked() -> bool:
+            # It blocks a connection when that publishes, and not before.
+            first.extend(cluster.submit("demo.echo"))
+            return "alarm" in cluster.http.get("/health").text
+
+        until_sync(blocked, 20)
         before = sockets(node.pid)
         ids = at_once(cluster)
-        until_sync(lambda: cluster.count("state = 'succeeded'") == len(ids), 30)
+        until_sync(lambda: cluster.count("state = 'succeeded'") == len(first) + len(ids), 30)
         own_rabbitmq.ctl("set_vm_memory_high_watermark", "0.6")
         until_sync(lambda: cluster.http.get("/health").json()["status"] == "ok", 30)
         until_sync(lambda: sockets(node.pid) <= before + 10, 30)
