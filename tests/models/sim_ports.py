@@ -33,7 +33,7 @@ class Chaos:
             name: self.dice.choice((0.0, most / 4, most))
             for name, most in {
                 "fails before": 0.1, "fails after": 0.1, "slow": 0.2, "ticket lost": 0.6, "ticket doubled": 0.3,
-                "tickets shuffled": 0.5, "event lost": 0.5, "handler fails": 0.3, "handler kills": 0.04, "snooze": 0.1,
+                "tickets shuffled": 0.5, "event lost": 0.5, "handler fails": 0.3, "handler lasts": 0.2, "handler kills": 0.04, "snooze": 0.1,
             }.items()
         }  # fmt: skip
         self.happened: dict[str, int] = dict.fromkeys(self._likely, 0)

@@ -15,7 +15,9 @@ from taskflow.flow.run.stop import stopped
 from taskflow.tasks.registry import Registry
 from tests.models.sim_ports import Chaos, Life
 
-LONGEST_RUN: Final = 2.0
+SHORT_RUN: Final = 2.0
+LONG_RUN: Final = 20.0
+"""Longer than two leases."""
 
 
 @dataclass(eq=False, slots=True)
@@ -123,7 +125,8 @@ class SimRunners:
         self._runs[claim.id, claim.epoch] = run
         self._idle.clear()
         self._oracle.starts(run)
-        self._end_in(self._chaos.dice.uniform(0.01, LONGEST_RUN), run, self._fate(claim))
+        seconds = self._chaos.dice.uniform(0.01, LONG_RUN if self._chaos.strikes("handler lasts") else SHORT_RUN)
+        self._end_in(seconds, run, self._fate(claim))
 
     def stop(self, job_id: str, epoch: int, reason: StopReason) -> None:
         """It ends soon, whatever it was about to do."""

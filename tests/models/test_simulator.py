@@ -17,7 +17,8 @@ import pytest
 
 from taskflow.core.job import Claim, Job, Outcome, State, Ticket
 from taskflow.testing.store_facts import job
-from tests.models.simulator import Process, World, simulate
+from tests.models import sim_runners
+from tests.models.simulator import LEASE, Process, World, simulate
 from tests.models.virtual_time import pause, virtual_time
 
 FULL: Final = os.environ.get("TASKFLOW_TEST_FULL") == "1"
@@ -26,8 +27,8 @@ AT_A_TIME: Final = 50
 MOST: Final = 20_000
 SECONDS: Final = 240.0
 REGRESSIONS: Final = (
-    *(33, 39),  # a row could not be given back during an outage, and nobody caught it
-    178,  # a claim was answered while its worker drained: its run went on where the row had been given back
+    *(1008, 1071),  # a row could not be given back during an outage, and nobody caught it
+    1043,  # a claim was answered while its worker drained: its run went on where the row had been given back
 )
 
 
@@ -69,6 +70,31 @@ def test_a_claim_that_is_answered_during_the_drain_starts_nothing() -> None:
     assert after is not None
     assert (after.state, after.epoch, after.attempts[0].outcome) == (State.QUEUED, 1, Outcome.INTERRUPTED)
     assert (world.oracle.started, world.oracle.wrong) == ({}, [])
+
+
+def test_a_worker_that_is_cut_off_stops_its_runs_before_others_begin_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It fences itself within its lease, and is declared dead after it."""
+    monkeypatch.setattr(sim_runners, "SHORT_RUN", 1_000.0)
+    with virtual_time(0) as loop:
+        world = World(0, loop)
+        world.chaos.calm = True
+
+        async def scenario() -> None:
+            cut_off = await started(world)
+            new = job(task="sim.thread", queue="two")
+            await cut_off.spawn(cut_off.submitter.submit(new))
+            await pause(1)
+            cut_off.life.cut_off = True
+            world.processes = [await started(world)]
+            await pause(5 * LEASE.length)
+            for process in (cut_off, *world.processes):
+                process.die()
+            await pause(1)
+
+        loop.run_until_complete(world.store.ensure_queues(["one", "two"]))
+        loop.run_until_complete(scenario())
+    assert any(epoch == 2 for _, epoch in world.oracle.started), "nothing was taken over"
+    assert world.oracle.wrong == []
 
 
 async def started(world: World) -> Process:
