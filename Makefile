@@ -23,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full bugs-full chaos failpoints bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full models-full bugs-full chaos failpoints bench clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -98,12 +98,15 @@ lock: setup  ## Pin the newest versions that fit pyproject.toml
 fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py
 
-faults-full: setup  ## Take processes and servers away for as long as it says (about 12 minutes)
-	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/acceptance/test_main_job.py tests/acceptance/test_real_four.py \
-	tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py
+faults-full: setup  ## Take processes and servers away for as long as it says (ARGS="-k grace"; about an hour)
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q -o faulthandler_timeout=900 tests/faults tests/acceptance/test_main_job.py \
+	tests/acceptance/test_real_four.py tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py $(ARGS)
+
+models-full: setup  ## Explore the models of a job's life for as long as it takes (about 15 minutes)
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q -s -o faulthandler_timeout=900 tests/models $(ARGS)
 
 bugs-full: setup  ## Run the regressions for known bugs at full scale, and print what each did (ARGS="-k b14")
-	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q tests/bugs $(ARGS)
+	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q -o faulthandler_timeout=900 tests/bugs $(ARGS)
 
 MINUTES := 10
 chaos: setup  ## Kill and cut at random under load, and account for every job (MINUTES=10, ARGS="--seed 7")

@@ -21,7 +21,7 @@ from taskflow.flow.intake import Intake
 from taskflow.flow.loops import Bell, keep
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
-from taskflow.flow.reconcile import Run, differences
+from taskflow.flow.reconcile import Flying, Run, differences
 from taskflow.flow.run import Runners, StopReason
 from taskflow.flow.settle import Settler
 from taskflow.ports.broker import Broker, Consumption
@@ -101,8 +101,9 @@ class Consumer:
             tickets=publisher.offer,
             announce=self._announce,
         )
+        self._flying = Flying(store)
         self.claimer = Claimer(
-            store,
+            self._flying,
             self._intake,
             self._slots,
             worker=lambda: self.worker.id,
@@ -111,7 +112,7 @@ class Consumer:
             late=self._late,
         )
         self.drawer = Drawer(
-            store,
+            self._flying,
             self._intake,
             self._slots,
             worker=lambda: self.worker.id,
@@ -245,9 +246,8 @@ class Consumer:
             self.drawer.look()
         # Sent, not heard: a child's switch must not outlive the worker's own fence by the time an answer took.
         self._runners.beat_accepted(self._config.lease.fence - (boot_seconds() - asked))
-        found = differences(
-            beat.held, self._started, self.settler.open, asked=asked, patience=2 * self._config.lease.beat
-        )
+        patience = max(2 * self._config.lease.beat, self._flying.longest)
+        found = differences(beat.held, self._started, self.settler.open, asked=asked, patience=patience)
         for run in found.cancel:
             self._runners.stop(*run, StopReason.CANCELLED)
         for run in found.lost:

@@ -286,3 +286,29 @@ async def test_a_worker_that_nobody_hears_begins_nothing_until_it_is_heard(store
         store.deaf = False
         await until_over(house, 3)
     assert house.begun == {"before": 1, "late": 1, "third": 1}
+
+
+@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
+@pytest.mark.parametrize("way", ["claim", "draw"])
+async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store: Forgetful, way: str) -> None:
+    """Its row is claimed, and for longer than two beats nobody runs it: the answer is on its way, and so is the run."""
+    house = House(store, patience=1_000)
+    answered = asyncio.Event()
+    asked = getattr(store._store, way)
+
+    async def slow(*args: Any, **values: Any) -> Any:
+        claims = await asked(*args, **values)
+        if claims:
+            await answered.wait()
+        return claims
+
+    setattr(store._store, way, slow)
+    async with house.at_work():
+        job_id = await house.submit(key="slow")
+        await until(lambda: house.consumer._flying.longest > 4 * LEASE.beat, 20)
+        shown = await house.typed.get("default", job_id)
+        assert shown
+        assert (shown.state, shown.epoch, shown.interruptions) == (State.RUNNING, 1, 0)
+        answered.set()
+        await until_over(house, 1)
+    assert house.begun == {"slow": 1}
