@@ -42,7 +42,7 @@ NODES: Final = {
 }
 MEASURED: Final = 5.0
 """Minutes from which it makes sense to ask what a process has come to hold."""
-KILLS_EVERY, OTHERS_EVERY = 4.5, 7.0
+KILLS_EVERY, OTHERS_EVERY = 3.6, 7.0
 """Seconds between two, on average."""
 REST: Final = 180.0
 """Seconds until everything must have ended when no fault is left."""
