@@ -17,7 +17,7 @@ def story() -> Story:
     """One job that succeeded in its second epoch, after a crash."""
     ledger = Ledger(entries={"k0": Entry("k0", "work.run", Told.ACCEPTED, "j0")})
     effects = {"k0": [Effect("S", 1, 1.0), Effect("S", 2, 5.0), Effect("E", 2, 6.0)]}
-    row = Row("j0", "finished", "succeeded", "k0", 2, None, None, {1: "crashed", 2: "succeeded"})
+    row = Row("j0", "finished", "succeeded", "k0", 2, '"k0"', None, {1: "crashed", 2: "succeeded"})
     return ledger, effects, {"j0": [row]}
 
 
@@ -63,6 +63,7 @@ def change(what: object, **fields: object) -> object:
         pytest.param("unexpected", lambda entry, effects, row, told: change(entry, seen={"state": "cancelled", "epoch": 1}), id="was over as something else"),
         pytest.param("unexpected", lambda entry, effects, row, told: told[1].update({"k9": RAN}), id="nobody asked"),
         pytest.param("unexpected", lambda entry, effects, row, told: told[2].update({"j9": [Row("j9", "finished", "succeeded", "k0", 1, None, None, {1: "succeeded"})]}), id="two jobs of one request"),
+        pytest.param("unexpected", lambda entry, effects, row, told: change(row, result='"k1"'), id="the result of another"),
         pytest.param("unexpected", lambda entry, effects, row, told: told[0].surprise("500"), id="a surprised client"),
     ],
 )  # fmt: skip

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, Self
 from uuid import uuid4
@@ -17,6 +17,7 @@ JOB: Final = re.compile(r"job ([0-9a-f-]{36}) was stored")
 MAYBE: Final = "may have been stored"
 RECENT: Final = 400
 SIDE: Final = "side"
+PATIENCE: Final = 120.0
 TERMINAL: Final = frozenset({"succeeded", "cancelled", "expired"})
 FIELDS: Final = ("state", "result", "epoch", "finished_at")
 """Of a document that can never change again."""
@@ -57,7 +58,7 @@ class Crowd:
         self._going = threading.Event()
         self._going.set()
         self._busy = 0
-        self._idle = threading.Condition()
+        self._counting = threading.Lock()
         self._threads = [
             threading.Thread(target=self._submit, args=(random.Random(f"{seed} client {number}"),))
             for number in range(clients)
@@ -79,11 +80,13 @@ class Crowd:
         for thread in self._threads:
             thread.join(60)
 
-    def halt(self) -> None:
+    def halt(self, meanwhile: Callable[[], None]) -> None:
         """Nobody asks for anything until `go_on`; returns when all that was asked is answered."""
         self._going.clear()
-        with self._idle:
-            assert self._idle.wait_for(lambda: self._busy == 0, 120)
+        until = now() + PATIENCE
+        while self._busy:
+            assert now() < until, f"{self._busy} clients had no answer within {PATIENCE:g} s"
+            meanwhile()
 
     def go_on(self) -> None:
         """Ask again."""
@@ -94,7 +97,7 @@ class Crowd:
         """While somebody asks; whether it may, which it waits for."""
         while True:
             self._going.wait()
-            with self._idle:
+            with self._counting:
                 # Halted in between, it was not counted.
                 if self._going.is_set():
                     self._busy += 1
@@ -102,9 +105,8 @@ class Crowd:
         try:
             yield not self._over.is_set()
         finally:
-            with self._idle:
+            with self._counting:
                 self._busy -= 1
-                self._idle.notify_all()
 
     def _submit(self, chance: random.Random) -> None:
         with closing(Http(self._ports, self._ledger, self._over)) as http:
@@ -194,16 +196,15 @@ def cancel(ledger: Ledger, http: Http, entry: Entry, _: random.Random) -> None:
     """Ask for an end."""
     if entry.told is not Told.ACCEPTED:
         return
-    asked_before, entry.cancel_asked = entry.cancel_asked, True
     reply = http.ask("POST", f"/jobs/{entry.job_id}/cancel")
-    if reply is None or reply.status == 503:
+    if reply is not None and reply.status == 409:
+        return  # over already, and not by this one
+    if reply is not None and reply.status == 404 and entry.purged:
         return
-    if reply.status == 200:
+    entry.cancel_asked = True
+    if reply is not None and reply.status == 200:
         entry.cancelled_at = now()
-    elif reply.status == 409:
-        # Over already, and not by this cancel.
-        entry.cancel_asked = asked_before
-    elif reply.status != 202 and not (reply.status == 404 and entry.purged):
+    elif reply is not None and reply.status not in (202, 503):
         ledger.surprise(f"a cancel of {entry.job_id} was answered {reply.status}")
 
 
@@ -234,10 +235,17 @@ def mend(ledger: Ledger, http: Http, _: Entry, chance: random.Random) -> None:
             ledger.surprise(f"job {item['id']} of {entry.kind} failed: {item['reason']} {item['error']}")
             continue
         if chance.random() < 0.1:
-            entry.purged = True
-            http.ask("POST", "/dead-letters/purge", {"ids": [item["id"]]})
+            _purge(http, entry, item["id"])
         else:
             http.ask("POST", f"/jobs/{item['id']}/replay", {"payload": {"key": entry.key, "mended": True}})
+
+
+def _purge(http: Http, entry: Entry, job_id: str | None) -> None:
+    """Delete a job, if it has failed; where no answer comes it may be gone."""
+    before, entry.purged = entry.purged, True
+    reply = http.ask("POST", "/dead-letters/purge", {"ids": [job_id]})
+    if reply is not None and reply.status == 207 and reply.document["items"][0]["status"] == 409:
+        entry.purged = before
 
 
 def read(_: Ledger, http: Http, entry: Entry, chance: random.Random) -> None:
@@ -282,8 +290,7 @@ def tour(ledger: Ledger, http: Http, chance: random.Random, over: threading.Even
     if chance.random() < 0.5:
         http.ask("POST", f"/jobs/{dead.job_id}/replay", {"payload": {"key": dead.key, "mended": True}})
     else:
-        dead.purged = True
-        http.ask("POST", "/dead-letters/purge", {"ids": [dead.job_id]})
+        _purge(http, dead, dead.job_id)
 
 
 ACTS: Final = (cancel, look, look, look, mend, read, read, read, manage)

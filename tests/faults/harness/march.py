@@ -58,7 +58,7 @@ class Report:
     @property
     def clean(self) -> bool:
         """Whether each was hit in each round, and nothing is wrong."""
-        return self.account.clean and not self.missed and len(self.kills) == len(POINTS)
+        return self.account.clean and not self.missed and len(self.kills) == len(POINTS) and self.failures.total() > 0
 
     def document(self) -> dict[str, Any]:
         """For the file."""
@@ -123,7 +123,7 @@ class March:
         for node in self._stage.nodes:
             node.more = {}
             self._stage.start(node)
-        crowd.halt()
+        crowd.halt(self._stage.revive)
         with suppress(AssertionError):
             until_sync(self._quiet, REST)
 
@@ -145,7 +145,7 @@ class March:
 
     def _end(self) -> None:
         for node in self._stage.nodes:
-            node.doomed = True
+            node.doomed = 0
             self._stage.signal(node, signal.SIGTERM)
         for node in self._stage.nodes:
             assert node.pid is not None
@@ -167,7 +167,7 @@ class March:
                     until_sync(lambda: "roles" in node.output[node.said :], PATIENCE)
                 self._stage.signal(node, signal.SIGTERM)
             self._tour(node)
-            if not self._fired(f"{node.pid} {point} kill"):
+            if not self._fired(node.pid, point):
                 self._report.missed.append(f"{point} in round {turn}: {node.output[node.said :][-300:]}")
                 self._stage.signal(node, signal.SIGKILL)
                 assert node.pid is not None
@@ -197,13 +197,13 @@ class March:
         arguments = ["-m", "tests.faults.harness.caller", _call(point)]
         pid = self._stage.zygote.start(arguments, self._stage.directory, environment)
         code = self._stage.zygote.wait(pid)
-        if code == -signal.SIGKILL and self._fired(f"{pid} {point} kill"):
+        if code == -signal.SIGKILL and self._fired(pid, point):
             self._report.kills[point] += 1
         else:
             self._report.missed.append(f"{point}: its caller ended with {code}")
 
-    def _fired(self, what: str) -> bool:
-        return self._log.exists() and what in self._log.read_text()
+    def _fired(self, pid: int | None, point: str) -> bool:
+        return self._log.exists() and f"{pid} {point} kill" in self._log.read_text().splitlines()
 
 
 def _call(point: str) -> str:

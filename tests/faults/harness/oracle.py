@@ -123,7 +123,9 @@ async def _read(url: str, schema: str) -> dict[str, list[Row]]:
                 rows[record["id"]].append(Row(table=table, **record))
         closings = await connection.fetch(f'SELECT job_id, epoch, outcome FROM "{schema}".attempts')
         for job_id, epoch, outcome in closings:
-            for row in rows.get(job_id, ()):
+            if job_id not in rows:
+                rows[job_id].append(Row(job_id, "attempts", outcome, f"the record of {job_id}", epoch, None, None))
+            for row in rows[job_id]:
                 row.outcomes[epoch] = outcome
         return rows
     finally:
@@ -198,6 +200,8 @@ def _judge_end(found: Account, entry: Entry, starts: Sequence[Effect], row: Row)
         for start in starts:
             if start.at > entry.cancelled_at and row.outcomes.get(start.epoch) not in ZOMBIE:
                 found.unexpected.append(f"{row.id}: epoch {start.epoch} started after the cancel was answered")
+    if row.state == "succeeded" and row.result != f'"{entry.key}"':
+        found.unexpected.append(f"{row.id} of {entry.key} has the result {row.result}")
     if row.state not in wanted:
         found.unexpected.append(f"{row.id} of {entry.kind} is {row.state} ({row.reason}), {row.outcomes}")
     if entry.seen is not None and (entry.seen["state"], entry.seen["epoch"]) != (row.state, row.epoch):

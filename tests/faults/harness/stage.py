@@ -38,6 +38,7 @@ class Node:
         roles: what it does.
         spared: whether nobody may kill it.
         more: environment for its next start.
+        doomed: the only end that a signal leaves it, `None` where it was sent none.
         ends: ends that nobody caused from outside.
     """
 
@@ -48,7 +49,7 @@ class Node:
     spared: bool = False
     more: dict[str, str] = field(default_factory=dict)
     pid: int | None = None
-    doomed: bool = False
+    doomed: int | None = None
     ends: list[str] = field(default_factory=list)
     said: int = 0
 
@@ -121,7 +122,7 @@ class Stage:
         """Start a process, and wait for nothing."""
         arguments = ["run", "--roles", node.roles, *(("--port", str(node.port)) if "api" in node.roles else ())]
         node.pid = self.zygote.start(arguments, node.directory, {**self.environment, **node.more})
-        node.doomed = False
+        node.doomed = None
         node.said = len(node.output)
 
     def code(self, node: Node) -> int | None:
@@ -141,7 +142,7 @@ class Stage:
         for node in self.nodes:
             code = self.code(node)
             if node.pid is not None and code is not None:
-                if not node.doomed and not self._could_not_start(node, code):
+                if code != node.doomed and not self._could_not_start(node, code):
                     node.ends.append(f"ended with {code}: {node.output[-600:]}")
                 self.start(node)
 

@@ -58,7 +58,7 @@ def kill(stage: Stage, chance: random.Random, busy: set[str]) -> Trouble | None:
     node = _victim(stage, chance, busy)
     if node is None:
         return None
-    node.doomed = True
+    node.doomed = -signal.SIGKILL
     stage.signal(node, signal.SIGKILL)
     return Trouble(f"kill {node.roles}", node.name)
 
@@ -68,7 +68,7 @@ def term(stage: Stage, chance: random.Random, busy: set[str]) -> Trouble | None:
     node = _victim(stage, chance, busy)
     if node is None:
         return None
-    node.doomed = True
+    node.doomed = 0
     stage.signal(node, signal.SIGTERM)
     return Trouble(f"term {node.roles}", node.name, 5.0)
 

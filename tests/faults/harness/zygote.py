@@ -78,6 +78,8 @@ class Zygote:
         for line in self._process.stdout:
             told = json.loads(line)
             if "code" not in told:
+                # A number may come again, long after its first bearer has ended.
+                self._codes.pop(told["pid"], None)
                 self._pids.put(told["pid"])
                 continue
             with self._ended:
