@@ -6,8 +6,9 @@ A lone item waits for nobody. A batch that the store refuses is halved down to t
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Final, Generic, TypeVar
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
@@ -28,8 +29,8 @@ class Batcher(Generic[T, R]):
         write: stores a batch whole or not at all and answers in its order; raises `DataRejected` for bad rows.
         weigh: bytes of an item, so that a batch ends at 4 MiB.
         in_flight: writes at a time.
-        together: where a write finds no store, those that wait for their turn fail with it: they would meet the same, as
-            long again after their coming.
+        patience: where a write finds no store, whoever has waited for his turn for longer than this fails with it: he would
+            meet the same, as long again after his coming.
         waiting: most items that wait; one more is refused with `StoreUnavailable`.
     """
 
@@ -41,15 +42,15 @@ class Batcher(Generic[T, R]):
         rows: int = ROWS,
         in_flight: int = IN_FLIGHT,
         waiting: int = WAITING,
-        together: bool = False,
+        patience: float = math.inf,
     ) -> None:
         self._write = write
-        self._together = together
+        self._patience = patience
         self._weigh = weigh
         self._rows = rows
         self._in_flight = in_flight
         self._cap = waiting
-        self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
+        self._waiting: deque[tuple[T, asyncio.Future[R], float]] = deque()
         self._active = 0
         self._flying: set[asyncio.Task[None]] = set()
 
@@ -61,11 +62,12 @@ class Batcher(Generic[T, R]):
         batch, met. Cancelling the future never cancels the shared write."""
         if len(self._waiting) >= self._cap:
             raise StoreUnavailable(f"{self._cap} writes are waiting for the store; try again later")
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((item, future))
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append((item, future, loop.time()))
         if self._active < self._in_flight:
             self._active += 1
-            task = asyncio.get_running_loop().create_task(self._fly())
+            task = loop.create_task(self._fly())
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
         return future
@@ -86,7 +88,17 @@ class Batcher(Generic[T, R]):
             weight += self._weigh(self._waiting[0][0])
             if batch and weight > BYTES:
                 break
-            batch.append(self._waiting.popleft())
+            item, future, _ = self._waiting.popleft()
+            batch.append((item, future))
+        return batch
+
+    def _impatient(self) -> list[tuple[T, asyncio.Future[R]]]:
+        """Those who have waited too long to wait for another write."""
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        latest = asyncio.get_running_loop().time() - self._patience
+        while self._waiting and self._waiting[0][2] < latest:
+            item, future, _ = self._waiting.popleft()
+            batch.append((item, future))
         return batch
 
     async def _commit(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
@@ -101,9 +113,8 @@ class Batcher(Generic[T, R]):
             await self._commit(batch[half:])
         except BaseException as error:
             _fail(batch, error)
-            if self._together and isinstance(error, StoreUnavailable):
-                _fail(self._waiting, StoreUnavailable("the store did not take the write before this one"))
-                self._waiting.clear()
+            if isinstance(error, StoreUnavailable):
+                _fail(self._impatient(), StoreUnavailable("the store did not take the write before this one"))
             if not isinstance(error, Exception):
                 raise
         else:
@@ -112,7 +123,7 @@ class Batcher(Generic[T, R]):
                     future.set_result(result)
 
 
-def _fail(batch: Iterable[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
+def _fail(batch: Sequence[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
     for _, future in batch:
         if future.done():
             continue

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from typing import Final
 
 from taskflow.core.job import NewJob
 from taskflow.flow.batch import Batcher
 from taskflow.flow.publish import Publisher
 from taskflow.ports.store import Inserted, Jobs
+
+PATIENCE: Final = 0.3
+"""Seconds behind a write that failed, after which a submit fails with it; see `Batcher`."""
 
 
 class Submitter:
@@ -26,8 +30,8 @@ class Submitter:
         self._publisher = publisher
         self._due = due
         # Whoever submits is answered in time, also behind a write that the store did not answer.
-        self._keyless = Batcher(self._write, weigh=_weight, together=True)
-        self._keyed = Batcher(self._write, weigh=_weight, in_flight=1, together=True)
+        self._keyless = Batcher(self._write, weigh=_weight, patience=PATIENCE)
+        self._keyed = Batcher(self._write, weigh=_weight, in_flight=1, patience=PATIENCE)
 
     async def submit(self, job: NewJob) -> Inserted:
         """Store one job.

@@ -16,12 +16,13 @@ from taskflow.core.lifecycle import Ending
 from taskflow.core.retry import RetryPolicy
 from taskflow.flow.claim import Claimer, Slots
 from taskflow.flow.draw import ISOLATED, Drawer
+from taskflow.flow.flying import Flying
 from taskflow.flow.heart import boot_seconds
 from taskflow.flow.intake import Intake
 from taskflow.flow.loops import Bell, keep
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
-from taskflow.flow.reconcile import Flying, Run, differences
+from taskflow.flow.reconcile import Run, differences
 from taskflow.flow.run import Runners, StopReason
 from taskflow.flow.settle import Settler
 from taskflow.ports.broker import Broker, Consumption
@@ -81,7 +82,7 @@ class Consumer:
         self._progress = progress
         self._tasks = {kind: [task.name for task in registry.by_kind(kind)] for kind in RunsIn}
         self._started: dict[Run, float] = {}
-        self._unstarted: list[Run] = []
+        self._unstarted: list[Claim] = []
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
@@ -194,7 +195,7 @@ class Consumer:
             return  # answered too late: an accepted beat gives it back, or a sweep does
         if not self._slots.open or claim.worker != self.worker.id:
             # The answer came after the drain had begun, or to a worker that is no more: who stops runs has been by.
-            self._unstarted.append((claim.id, claim.epoch))
+            self._unstarted.append(claim)
             if len(self._unstarted) == 1:
                 self._spawn(self._release_unstarted())
             return
@@ -253,15 +254,16 @@ class Consumer:
         for run in found.lost:
             self._runners.stop(*run, StopReason.LOST)
         if found.release:
-            self._spawn(self._release(found.release))
+            self._spawn(self._release(self.worker.id, found.release))
 
     async def _release_unstarted(self) -> None:
-        runs, self._unstarted = self._unstarted, []
-        await self._release(runs)
+        claims, self._unstarted = self._unstarted, []
+        for worker in {claim.worker for claim in claims}:
+            await self._release(worker, [(claim.id, claim.epoch) for claim in claims if claim.worker == worker])
 
-    async def _release(self, runs: Sequence[Run]) -> None:
+    async def _release(self, worker: str, runs: Sequence[Run]) -> None:
         try:
-            self._publisher.offer(await self._store.release(self.worker.id, runs))
+            self._publisher.offer(await self._store.release(worker, runs))
         except Exception as error:
             log.warning("%d claimed rows that nobody here runs are given back at a later beat: %r", len(runs), error)
         else:

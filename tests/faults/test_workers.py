@@ -302,7 +302,11 @@ async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store:
             await answered.wait()
         return claims
 
+    async def nothing(*_: Any, **__: Any) -> list[Any]:
+        return []
+
     setattr(store._store, way, slow)
+    setattr(store._store, "draw" if way == "claim" else "claim", nothing)
     async with house.at_work():
         job_id = await house.submit(key="slow")
         await until(lambda: house.consumer._flying.longest > 4 * LEASE.beat, 20)
@@ -312,3 +316,23 @@ async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store:
         answered.set()
         await until_over(house, 1)
     assert house.begun == {"slow": 1}
+
+
+@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
+async def test_a_claim_of_an_earlier_life_is_given_back_as_what_it_is(store: Forgetful) -> None:
+    """Its answer comes when this process is another worker already. Nobody ran it, so nothing crashed."""
+    house = House(store, patience=1_000)
+    async with house.at_work():
+        former = house.consumer.worker.id
+        house.consumer._slots.fenced = True  # nobody else is to take the job
+        job_id = await house.submit(key="late")
+        [claim] = await house.typed.draw(former, [LANE], ["house.work"], 1)
+        await house.consumer.worker.register()
+        assert house.consumer.worker.id != former
+        house.consumer._slots.fenced = False
+        house.consumer._start(claim)
+        await until_over(house, 1)
+        shown = await house.typed.get("default", job_id)
+    assert shown
+    assert (shown.crashes, shown.interruptions, shown.epoch) == (0, 1, 2)
+    assert house.begun == {"late": 1}
