@@ -8,7 +8,7 @@ import json
 import os
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
@@ -288,25 +288,30 @@ async def test_a_worker_that_nobody_hears_begins_nothing_until_it_is_heard(store
     assert house.begun == {"before": 1, "late": 1, "third": 1}
 
 
-@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
-@pytest.mark.parametrize("way", ["claim", "draw"])
-async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store: Forgetful, way: str) -> None:
-    """Its row is claimed, and for longer than two beats nobody runs it: the answer is on its way, and so is the run."""
-    house = House(store, patience=1_000)
-    answered = asyncio.Event()
-    asked = getattr(store._store, way)
-
-    async def slow(*args: Any, **values: Any) -> Any:
-        claims = await asked(*args, **values)
-        if claims:
-            await answered.wait()
-        return claims
+def silence(store: Forgetful, draw: Callable[..., Any] | None = None) -> None:
+    """Let a worker claim nothing, or by this draw only."""
 
     async def nothing(*_: Any, **__: Any) -> list[Any]:
         return []
 
-    setattr(store._store, way, slow)
-    setattr(store._store, "draw" if way == "claim" else "claim", nothing)
+    for name, method in {"claim": nothing, "draw": draw or nothing}.items():
+        setattr(store._store, name, method)
+
+
+@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
+async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store: Forgetful) -> None:
+    """Its row is claimed, and for longer than two beats nobody runs it: the answer is on its way, and so is the run."""
+    house = House(store, patience=1_000)
+    answered = asyncio.Event()
+    draw = store._store.draw
+
+    async def slow(*args: Any, **values: Any) -> Any:
+        claims = await draw(*args, **values)
+        if claims:
+            await answered.wait()
+        return claims
+
+    silence(store, draw=slow)
     async with house.at_work():
         job_id = await house.submit(key="slow")
         await until(lambda: house.consumer._flying.longest > 4 * LEASE.beat, 20)
@@ -322,14 +327,15 @@ async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store:
 async def test_a_claim_of_an_earlier_life_is_given_back_as_what_it_is(store: Forgetful) -> None:
     """Its answer comes when this process is another worker already. Nobody ran it, so nothing crashed."""
     house = House(store, patience=1_000)
+    draw = store._store.draw
+    silence(store)
     async with house.at_work():
         former = house.consumer.worker.id
-        house.consumer._slots.fenced = True  # nobody else is to take the job
         job_id = await house.submit(key="late")
-        [claim] = await house.typed.draw(former, [LANE], ["house.work"], 1)
+        [claim] = await draw(former, [LANE], ["house.work"], 1)
         await house.consumer.worker.register()
         assert house.consumer.worker.id != former
-        house.consumer._slots.fenced = False
+        silence(store, draw=draw)
         house.consumer._start(claim)
         await until_over(house, 1)
         shown = await house.typed.get("default", job_id)
