@@ -100,7 +100,8 @@ fuzz: setup  ## Fuzz the API for 60 s
 
 faults-full: setup  ## Take processes and servers away for as long as it says (ARGS="-k grace"; about an hour)
 	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q -o faulthandler_timeout=900 tests/faults tests/acceptance/test_main_job.py \
-	tests/acceptance/test_real_four.py tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py $(ARGS)
+	tests/acceptance/test_real_four.py tests/acceptance/test_under_load.py tests/acceptance/test_fair_shares.py \
+	tests/acceptance/test_doctor.py $(ARGS)
 
 models-full: setup  ## Explore the models of a job's life for as long as it takes (about 15 minutes)
 	TASKFLOW_TEST_FULL=1 $(BIN)/pytest -q -s -o faulthandler_timeout=900 tests/models $(ARGS)

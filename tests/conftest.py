@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -17,6 +18,16 @@ def pytest_configure(config: pytest.Config) -> None:
     """Count tests by adapter, and keep what those of bugs say."""
     config.pluginmanager.register(AdapterReport(config), "adapter-report")
     config.pluginmanager.register(BugReport(), "bug-report")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """What has no short form runs where the long forms do, and is not missed elsewhere."""
+    if os.environ.get("TASKFLOW_TEST_FULL"):
+        return
+    full = [item for item in items if item.get_closest_marker("full")]
+    if full:
+        config.hook.pytest_deselected(items=full)
+        items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 def pytest_unconfigure() -> None:

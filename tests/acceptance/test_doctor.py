@@ -69,6 +69,7 @@ def test_a_system_under_load_is_well(cluster: Cluster) -> None:
     assert cluster.count("state = 'succeeded'") == len(ids)
 
 
+@pytest.mark.full
 def test_a_dead_worker_that_nobody_sweeps_away(cluster: Cluster) -> None:
     """Both are told: who is silent, and why nobody noticed. A repair gives its job to the next worker."""
     cluster.node("api")
@@ -99,6 +100,7 @@ def test_a_dead_worker_that_nobody_sweeps_away(cluster: Cluster) -> None:
     until_sync(lambda: doctor(cluster)[:2] == (0, []), 60)
 
 
+@pytest.mark.full
 def test_what_is_due_without_a_scheduler(cluster: Cluster) -> None:
     """A repair queues it, once."""
     cluster.node("api")
@@ -197,6 +199,7 @@ def test_a_lane_that_nobody_consumes_and_a_dead_letter(cluster: Cluster) -> None
     assert lane["ids"] == ["default.high"]
 
 
+@pytest.mark.full
 def test_servers_that_are_away(cluster: Cluster) -> None:
     """Each is told with what follows; the rest is looked at all the same."""
     closed = {"TASKFLOW_BROKER_URL": "amqp://127.0.0.1:1/", "TASKFLOW_CACHE_URL": "redis://127.0.0.1:1/0"}

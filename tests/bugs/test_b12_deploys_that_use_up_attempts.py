@@ -17,7 +17,7 @@ from taskflow.core.limits import INTERRUPTIONS_MAX
 from taskflow.ports.store import StateStore
 from taskflow.testing.store_facts import LANE, LEASE, T0, at, end, job, shown, worker
 from tests.acceptance.system import System
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.support import until_sync
 
 TIMES = 5
@@ -94,7 +94,7 @@ async def test_a_cap_of_its_own_ends_it(store: StateStore, report: Report) -> No
     report("B12", scale=f"{INTERRUPTIONS_MAX + 1} interruptions, 3 crashes", faults=INTERRUPTIONS_MAX + 4)
 
 
-@pytest.mark.skipif(not FULL, reason="only at full scale")
+@pytest.mark.full
 def test_five_deploys_in_mid_run(system: System, report: Report) -> None:
     """Of real processes by SIGTERM; every job is done in its first attempt."""
     jobs = [system.submit("demo.sleep", {"seconds": 6}, max_attempts=3) for _ in range(10)]

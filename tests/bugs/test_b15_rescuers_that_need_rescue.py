@@ -97,7 +97,7 @@ def half_way(cluster: Cluster) -> Iterator[None]:
         thread.join(10)
 
 
-@pytest.mark.skipif(not FULL, reason="only at full scale")
+@pytest.mark.full
 @pytest.mark.adapter("rabbitmq", "redis", "s3")
 def test_schedulers_that_are_killed_in_mid_sweep(cluster: Cluster, report: Report) -> None:
     """With -9, one after the other; no consumer runs meanwhile, and yet all is recovered by the last of them."""

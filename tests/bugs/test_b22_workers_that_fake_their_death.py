@@ -97,7 +97,7 @@ async def test_it_stops_before_another_takes_over(schema: str, report: Report) -
     report("B22", scale=f"one partition, a lease of {LEASE.length:g} s", faults=proxy.faults["frozen requests"])
 
 
-@pytest.mark.skipif(not FULL, reason="only at full scale")
+@pytest.mark.full
 @pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 def test_a_process_that_is_cut_off(tmp_path: Path, report: Report) -> None:
     """From PostgreSQL and RabbitMQ for three leases, five times; what it ran is done by another, once."""

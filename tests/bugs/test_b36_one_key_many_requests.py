@@ -74,7 +74,7 @@ async def test_replicas_agree(schema: str, report: Report) -> None:
     report("B36", scale=f"{ROUNDS} keys over {REPLICAS} replicas", faults=ROUNDS * (AT_ONCE * 2 // 3 - 1))
 
 
-@pytest.mark.skipif(not FULL, reason="only at full scale")
+@pytest.mark.full
 @pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 def test_processes_agree(cluster: Cluster, report: Report) -> None:
     """Four of them behind four ports, over HTTP."""

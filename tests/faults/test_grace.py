@@ -27,9 +27,6 @@ FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 LEASE, JOBS = (30.0, 200) if FULL else (4.0, 20)
 SHORT, LONG = (15.0, 90.0) if FULL else (0.8, 5.0)
 """Seconds that the database is away: less than lets a worker stop its runs, and more than a lease."""
-full = pytest.mark.skipif(
-    not FULL, reason="the store's suite has the rule itself: TASKFLOW_TEST_FULL=1 shows it from outside"
-)
 FAKETIME = next(iter(Path("/usr/lib").glob("*/faketime/libfaketime.so.1")), None)
 
 
@@ -223,7 +220,7 @@ def test_a_suspend_of_everybody_kills_nobody(cluster: Cluster) -> None:
     assert told(path)["done"] >= JOBS
 
 
-@full
+@pytest.mark.full
 def test_a_sweeper_that_was_away_for_longer_than_the_lease_buries_nobody(cluster: Cluster) -> None:
     """The first one that sweeps again gives everybody a lease to be heard."""
     no_grace(cluster)
@@ -242,7 +239,7 @@ def test_a_sweeper_that_was_away_for_longer_than_the_lease_buries_nobody(cluster
     until_sync(lambda: silence(cluster) < LEASE, 20)
 
 
-@full
+@pytest.mark.full
 @pytest.mark.skipif(FAKETIME is None, reason="libfaketime is not installed: no database here whose clock can be set")
 @pytest.mark.parametrize("step", [600.0, -600.0], ids=["ahead", "back"])
 def test_a_clock_of_the_database_that_is_set_kills_nobody(

@@ -192,7 +192,7 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(clust
         assert cut_off.output.count("was declared dead") == ROUNDS
 
 
-@pytest.mark.skipif(not FULL, reason="minutes long: each verb's lost reply is tested in test_workers.py")
+@pytest.mark.full
 def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say: Say) -> None:
     """With their connections, in the middle of whatever: each job is closed once, and no attempt is charged that was not
     made."""

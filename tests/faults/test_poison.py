@@ -42,7 +42,7 @@ def supervised(nodes: list[Node]) -> Iterator[list[int]]:
         thread.join(10)
 
 
-@pytest.mark.skipif(not FULL, reason="minutes long: the acceptance suite has it in short, TASKFLOW_TEST_FULL=1 runs it")
+@pytest.mark.full
 @pytest.mark.parametrize(("task", "how", "longest"), [(*kind, 5.0 if n else 60.0) for n, kind in enumerate(KINDS)])
 def test_a_job_that_kills_its_workers_takes_nobody_along(
     tmp_path: Path, task: str, how: str, longest: float, say: Say

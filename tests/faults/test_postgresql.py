@@ -134,7 +134,7 @@ def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
     trouble.settled(watch)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_connections_are_half_open(trouble: Trouble, say: Say) -> None:
     """The server has ended them all, and the clients will never hear of it; new ones are good."""
     with trouble.watched() as watch:

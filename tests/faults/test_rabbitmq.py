@@ -154,7 +154,7 @@ def test_nothing_waits_for_its_ack_while_jobs_run(trouble: Trouble) -> None:
     trouble._accepted |= set(ids)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_restarts(trouble: Trouble, say: Say) -> None:
     """In its own way and by a kill."""
     for end in [ThrowawayRabbitMQ.stop, ThrowawayRabbitMQ.kill] * 3:
@@ -169,7 +169,7 @@ def test_it_restarts(trouble: Trouble, say: Say) -> None:
             impatient(trouble.rabbit)
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_its_memory_is_full(trouble: Trouble, say: Say) -> None:
     """It takes no messages, and says so; what it has it delivers."""
     with submitted(trouble, say, "memory alarm") as watch:
@@ -205,7 +205,7 @@ def consumers(trouble: Trouble) -> int:
     return found
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_its_queue_is_made_again_by_somebody_else(trouble: Trouble, say: Say) -> None:
     """With other arguments: it is left alone and told, its jobs run by draw, other lanes by ticket; once it is deleted, the
     right one is made."""
@@ -233,7 +233,7 @@ def tried(trouble: Trouble, work: Callable[[AbstractChannel], Awaitable[Any]]) -
     return True
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_it_is_slow(trouble: Trouble, say: Say) -> None:
     """Each word takes a second, each way."""
     with submitted(trouble, say, "1 s away") as watch:
@@ -252,7 +252,7 @@ def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
     assert trouble.proxy.do(lambda proxy: proxy.faults["frozen requests"])
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_connections_are_half_open(trouble: Trouble, say: Say) -> None:
     """The broker has ended them, and the clients will never hear of it."""
     with submitted(trouble, say, "half-open") as watch:

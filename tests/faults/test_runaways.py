@@ -74,6 +74,7 @@ def test_a_handler_that_leaves_nobody_a_turn_is_not_taken_over(system: System, t
         assert lines(path)[1].when - lines(path)[0].when > float(LEASE)
 
 
+@pytest.mark.full
 def test_threads_that_hang_leave_as_many_as_there_were(system: System) -> None:
     """Each is reported at its timeout and its slot is given to another; one more than there are slots, and the process
     asks to be started anew: what runs ends, and it exits with 70."""

@@ -126,7 +126,7 @@ def test_every_promise_holds_and_everything_comes_to_rest(first: int) -> None:
     assert [name for name, times in met.items() if not times] == []
 
 
-@pytest.mark.skipif(not FULL, reason="four minutes: set TASKFLOW_TEST_FULL=1")
+@pytest.mark.full
 def test_new_seeds() -> None:
     """As many as fit."""
     until = time.monotonic() + SECONDS
