@@ -24,7 +24,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final, Self, TypeVar
 
 from taskflow.core.errors import ArtifactsUnavailable, BrokerUnavailable, StoreUnavailable, TaskFlowError
 from taskflow.ports.artifacts import Artifacts, Listing
@@ -55,6 +55,9 @@ UNAVAILABLE: Final[Mapping[str, type[TaskFlowError]]] = {
     "artifacts": ArtifactsUnavailable,
 }
 """What `raise` raises; the other ports promise to raise nothing."""
+MOST: Final = 1e6
+"""Seconds, or passes: no test lasts so long."""
+N = TypeVar("N", int, float)
 ACTIONS: Final = ("kill", "raise", "sleep", "pause")
 PAUSE: Final = 0.01
 
@@ -83,7 +86,7 @@ class BadRule(TaskFlowError):
 
 @dataclass(slots=True)
 class Rule:
-    """What happens at a point. `nth` counts passes from 1, 0 means each; `chance` is of 1."""
+    """What happens at a point. `nth` counts passes from 1, 0 means each; `chance` is of 1, at each of these passes."""
 
     point: str
     action: str
@@ -109,8 +112,13 @@ class Rule:
             raise BadRule(f"{text!r}: a failpoint can {', '.join(ACTIONS)}")
         if action == "raise" and _port(point) not in UNAVAILABLE:
             raise BadRule(f"{text!r}: the {_port(point)} port promises to raise nothing")
-        each = bool(percent) or nth == "*"
-        return cls(point, action, argument, 0 if each else int(nth) if at else 1, float(chance) if percent else 1.0)
+        passes = _number(text, int, nth, 1) if at and nth != "*" else 0 if at or percent else 1
+        odds = _number(text, float, chance, 0, 1) if percent else 1.0
+        if action == "sleep":
+            _number(text, float, argument, 0)
+        if action == "pause" and not argument:
+            raise BadRule(f"{text!r}: a pause ends when a file is there: name it")
+        return cls(point, action, argument, passes, odds)
 
     def fires(self) -> bool:
         """Whether this pass is the one."""
@@ -210,6 +218,17 @@ def _landing(name: str, args: tuple[Any, ...], rules: list[Rule]) -> tuple[Any, 
         return args
     lanes, prefetch, land = args
     return lanes, prefetch, lambda delivery: land(Armed("delivery", delivery, rules))
+
+
+def _number(rule: str, kind: Callable[[str], N], text: str, least: float, most: float = MOST) -> N:
+    try:
+        number = kind(text)
+    except ValueError:
+        raise BadRule(f"{rule!r}: {text!r} is no number") from None
+    # Not the other way round: a number that is none is in no order.
+    if not least <= number <= most:
+        raise BadRule(f"{rule!r}: {text} is not between {least:g} and {most:g}")
+    return number
 
 
 def _port(point: str) -> str:

@@ -142,14 +142,20 @@ async def test_what_a_port_hands_out_has_them_too(monkeypatch: pytest.MonkeyPatc
             await consumption.follow([])
 
 
+TURNS = ("", "@2", "@*", "%0", "%1", "@2%1", "@2%0", "@*%1")
+
+
 async def test_a_rule_fires_at_its_turn_or_by_chance(monkeypatch: pytest.MonkeyPatch) -> None:
-    """`@n` once, `@*` each time, `%p` so often."""
+    """`@n` once, `@*` each time, `%p` so often; with both, at that pass and so often."""
     assert [Rule.read("before:store.claim=raise@2").fires() for _ in range(1)] == [False]
-    rules = [Rule.read(f"before:store.claim=raise{how}") for how in ("", "@2", "@*", "%0", "%1")]
+    rules = [Rule.read(f"before:store.claim=raise{how}") for how in TURNS]
     assert [[rule.fires() for _ in range(3)] for rule in rules] == [
         [True, False, False],
         [False, True, False],
         [True, True, True],
+        [False, False, False],
+        [True, True, True],
+        [False, True, False],
         [False, False, False],
         [True, True, True],
     ]
@@ -161,6 +167,17 @@ async def test_a_rule_fires_at_its_turn_or_by_chance(monkeypatch: pytest.MonkeyP
         ("before:store.clame=kill", "no failpoint 'before:store.clame'"),
         ("before:store.claim=explode", "can kill, raise, sleep, pause"),
         ("before:cache.get=raise", "promises to raise nothing"),
+        ("before:store.claim=kill@x", "'x' is no number"),
+        ("before:store.claim=kill@", "'' is no number"),
+        ("before:store.claim=kill@0", "0 is not between 1"),
+        ("before:store.claim=raise%x", "'x' is no number"),
+        ("before:store.claim=raise%0.5@3", "'0.5@3' is no number"),
+        ("before:store.claim=raise%5", "5 is not between 0 and 1"),
+        ("before:store.claim=raise%nan", "nan is not between"),
+        ("before:store.claim=sleep:x", "'x' is no number"),
+        ("before:store.claim=sleep", "'' is no number"),
+        ("before:store.claim=sleep:-1@2", "-1 is not between"),
+        ("before:store.claim=pause", "name it"),
     ],
 )
 def test_a_wrong_rule_is_refused(text: str, complaint: str) -> None:
