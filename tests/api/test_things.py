@@ -131,24 +131,49 @@ async def test_an_object_store_that_is_away_is_503(house: House, monkeypatch: py
     assert "10.0.0.7" not in answer.text
 
 
-@pytest.mark.parametrize("asked", ["read", "stat"])
-async def test_an_object_store_that_hangs_is_503_soon(
-    house: House, monkeypatch: pytest.MonkeyPatch, asked: str
-) -> None:
-    """Whatever of it is asked for first."""
+async def hung(*_: Any) -> None:
+    """Never answers."""
+    await asyncio.Event().wait()
+
+
+async def test_an_object_store_that_hangs_is_503_soon(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when the client has lost its patience."""
     monkeypatch.setattr(logs, "FIRST", 0.2)
     job_id = await house.finished()
     await write(house, job_id, 1, "x")
-
-    async def hung(*_: Any) -> None:
-        await asyncio.Event().wait()
-
-    monkeypatch.setattr(house.artifacts, asked, hung)
+    monkeypatch.setattr(house.artifacts, "read", hung)
     began = time.monotonic()
     answer = await house.http.get(f"/logs/{job_id}")
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "1")
     assert answer.json()["type"].endswith("artifacts-unavailable")
     assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("gone", "status"), [(False, "complete"), (True, "truncated")])
+async def test_a_log_that_can_be_read_is_answered_though_the_store_is_slow(
+    house: House, monkeypatch: pytest.MonkeyPatch, gone: bool, status: str
+) -> None:
+    """Whether all of it is there is said as far as it was told in time."""
+    monkeypatch.setattr(logs, "FIRST", 1.0)
+    job_id = await house.finished()
+    for seq, message in enumerate("abc", 1):
+        await write(house, job_id, 1, message, seq=seq)
+    asked = [segment.object for segment in await house.store.segments(job_id)]
+    if gone:
+        await house.artifacts.delete(asked[2])
+    stat, hanging = house.artifacts.stat, []
+
+    async def slow(key: str) -> Any:
+        if key == asked[1]:
+            hanging.append(key)
+            await hung()
+        return await stat(key)
+
+    monkeypatch.setattr(house.artifacts, "stat", slow)
+    answer = await house.http.get(f"/logs/{job_id}")
+    assert hanging == asked[1:2]
+    assert (answer.status_code, answer.headers["taskflow-logs"]) == (200, status)
+    assert [text.split("] ")[1].split()[0] for text in answer.text.splitlines()] == ["a", "b", "lines" if gone else "c"]
 
 
 async def keep(house: House, job_id: str, name: str, data: bytes, kind: str = "text/plain") -> None:

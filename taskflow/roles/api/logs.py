@@ -6,6 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 import orjson
@@ -27,7 +28,8 @@ from taskflow.roles.api.query import Query
 
 PAUSE: Final = 0.05
 FIRST: Final = 5.0
-"""Seconds for the first lines and for a look at the rest: an object store that hangs is told of and not waited for."""
+"""Seconds for the first lines, of which what they leave is for a look at the rest: an object store that hangs is told of
+and not waited for."""
 LOOKED_FOR: Final = 32
 """Objects of a log that are looked for before it is answered, to say whether it is whole."""
 NDJSON: Final = "application/x-ndjson"
@@ -53,7 +55,9 @@ class LogRoutes:
         answers={200: Media(("text/plain", NDJSON))},
         parameters=_PARAMETERS,
         problems=(400, 404, 503),
-        headers={200: {"Taskflow-Logs": "`pending`: more may come; `complete`; `truncated`: some of it is lost."}},
+        headers={
+            200: {"Taskflow-Logs": "`pending`: more may come; `complete`; `truncated`: some of it is known to be lost."}
+        },
     )
     async def get(self, request: Request) -> Answer:
         """Lines of all executions in order: text with control characters escaped, or, if asked for by Accept, NDJSON.
@@ -70,13 +74,14 @@ class LogRoutes:
         segments = await self._deps.store.segments(job_id, None if epoch < 0 else epoch)
         lines = _lines(segments, self._deps.artifacts)
         ndjson = NDJSON in request.headers.get("accept", "")
+        deadline = asyncio.get_running_loop().time() + FIRST
         # Both before the answer begins, so that an object store that is away is a 503.
         try:
-            async with asyncio.timeout(FIRST):
+            async with asyncio.timeout_at(deadline):
                 first = await anext(lines, None)
-                lost = any(segment.truncated for segment in segments) or await self._any_gone(segments)
         except TimeoutError:
             raise ArtifactsUnavailable(f"the log was not read within {FIRST:g} s") from None
+        lost = any(segment.truncated for segment in segments) or await self._any_gone(segments, deadline)
         status = "truncated" if lost else "pending" if pending else "complete"
         headers = (
             (b"content-type", NDJSON.encode() if ndjson else b"text/plain; charset=utf-8"),
@@ -88,11 +93,21 @@ class LogRoutes:
             return Answer(200, b"", headers)
         return Answer(200, b"", headers, _shown(first, lines, after, (lambda line: line) if ndjson else as_text))
 
-    async def _any_gone(self, segments: Sequence[Segment]) -> bool:
-        """Whether an object of the log is gone; of a long log the first and the newest are asked for."""
+    async def _any_gone(self, segments: Sequence[Segment], deadline: float) -> bool:
+        """Whether an object of the log is known to be gone; of a long log the first and the newest are asked for."""
         objects = list(dict.fromkeys(segment.object for segment in segments))
         objects = objects[:1] + objects[1:][1 - LOOKED_FOR :]
-        return None in await asyncio.gather(*(self._deps.artifacts.stat(name) for name in objects))
+        gone = []
+
+        async def look(name: str) -> None:
+            if await self._deps.artifacts.stat(name) is None:
+                gone.append(name)
+
+        # A log that can be read is not kept back because the store is slow to say whether there is more of it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(deadline):
+                await asyncio.gather(*map(look, objects))
+        return bool(gone)
 
     async def _last_lines_missing(self, job: Job) -> bool:
         asked = time.monotonic()
