@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -179,6 +179,40 @@ async def test_half_open_connections_cost_one_wait(behind: tuple[Proxy, Postgres
     start = time.monotonic()
     for _ in range(8):
         assert await store.queue_names() == {}
+    assert time.monotonic() - start < 2
+
+
+@pytest.mark.parametrize(("calls", "kept"), [(["slow"], 2), (["slow", "quick", "slow"], 1), (["slow", "slow"], 0)])
+async def test_one_slow_call_ends_its_own_connection_only(
+    store: PostgresStore, calls: Sequence[str], kept: int
+) -> None:
+    """Others would have to connect anew, to a server that is busy already. Two in a row are the network."""
+
+    async def sessions() -> set[int]:
+        rows = await asyncio.gather(*(store._db.fetch("SELECT pg_backend_pid(), pg_sleep(0.3)") for _ in range(3)))
+        return {row["pg_backend_pid"] for [row] in rows}
+
+    before = await sessions()
+    assert len(before) == 3
+    for call in calls:
+        if call == "quick":
+            await store.ping()
+        else:
+            with pytest.raises(StoreUnavailable, match="in time"):
+                await store._db.fetch("SELECT pg_sleep(4)", within=0.3)
+    assert len(before & await sessions()) == kept
+
+
+async def test_half_open_connections_go_together_under_many_calls(behind: tuple[Proxy, PostgresStore]) -> None:
+    """Each of them has its caller, who waits once; whoever comes next meets none of them."""
+    proxy, store = behind
+    await asyncio.gather(*(store.ping() for _ in range(8)))
+    proxy.abandon()
+    assert proxy.faults["abandoned"] > 2
+    first = await asyncio.gather(*(store.queue_names() for _ in range(2)), return_exceptions=True)
+    assert [type(answer).__name__ for answer in first] == ["Lost"] * 2
+    start = time.monotonic()
+    assert await asyncio.gather(*(store.queue_names() for _ in range(3))) == [{}] * 3
     assert time.monotonic() - start < 2
 
 

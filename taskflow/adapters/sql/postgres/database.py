@@ -44,6 +44,9 @@ SETTINGS: Final = {
 CONFLICTS: Final = ("40001", "40P01")
 """Two transactions stood in each other's way: this one was undone and may simply go again."""
 TRIES: Final = 3
+SILENCES: Final = 2
+"""So many calls in a row without an answer: idle connections may be dead, too. A single one may just have been slow, and
+must not make everybody else connect anew."""
 
 
 def settings_of(target: Target) -> dict[str, str]:
@@ -93,6 +96,7 @@ class Database:
         self.name = name
         self._size = size or target.pool_size
         self._pool: Pool | None = None
+        self._silences = 0
 
     async def open(self) -> None:
         """Make the pool and prove that the database answers.
@@ -162,15 +166,20 @@ class Database:
                 async with asyncio.timeout(within):
                     connection = await pool.acquire(timeout=acquire)
                     sent = True
-                    return await self._work(connection, work, transaction=transaction)
+                    answer = await self._work(connection, work, transaction=transaction)
+                self._silences = 0
+                return answer
             except FAILURES as error:
                 if left and sqlstate(error) in CONFLICTS:
                     continue
-                if spoiled(error) or (connection is not None and isinstance(error, TimeoutError)):
-                    if connection is not None:
-                        # Nobody waits for the good-bye of a server that has just not answered.
-                        _end(connection)
-                    # Where this one is dead, those that lie idle may be: each would cost somebody as long a wait.
+                silent = connection is not None and isinstance(error, TimeoutError)
+                self._silences += silent
+                if connection is not None and (silent or spoiled(error)):
+                    # Nobody waits for the good-bye of a server that has just not answered.
+                    _end(connection)
+                # Where these are dead, those that lie idle may be: each would cost somebody as long a wait.
+                if spoiled(error) or self._silences >= SILENCES:
+                    self._silences = 0
                     await pool.expire_connections()
                 raise translated(error, sent=sent) from error
             except (OverflowError, UnicodeEncodeError) as error:

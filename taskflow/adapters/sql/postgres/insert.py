@@ -9,6 +9,7 @@ import asyncio
 import random
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -99,6 +100,10 @@ async def _made_up(
 ) -> list[Inserted]:
     """Whoever waits for the row of a first try that is still on its way learns what became of it, so that a second try
     neither doubles nor loses a job."""
+    if isinstance(lost.__cause__, TimeoutError):
+        # The next connection may be as dead as that one was: by a word this is known while there is time for a third.
+        with suppress(StoreUnavailable):
+            await database.fetch("SELECT 1", within=(end - time.monotonic()) / 2)
     while (left := end - time.monotonic()) > 0:
         try:
             return await database.run(
