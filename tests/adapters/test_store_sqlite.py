@@ -109,6 +109,15 @@ def test_drift_is_told_by_name(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("text", [None, b"no database" * 100])
+def test_drift_of_what_cannot_be_read_is_an_outage(tmp_path: Path, text: bytes | None) -> None:
+    """Whatever the driver and what lies over it say of it."""
+    if text is not None:
+        (tmp_path / "t.db").write_bytes(text)
+    with pytest.raises(StoreUnavailable, match="the schema cannot be read"):
+        drift(f"sqlite:///{tmp_path}/t.db")
+
+
 async def test_what_was_written_is_there_after_a_crash(tmp_path: Path) -> None:
     """An acknowledged write is on disk, whatever becomes of the process."""
     schema.upgrade(f"sqlite:///{tmp_path}/t.db")

@@ -53,7 +53,7 @@ class FakeStore:
     sweeps: list[Swept] = field(default_factory=list)
     promotions: list[Promoted] = field(default_factory=list)
     adopted: Swept = field(default_factory=Swept)
-    error: TaskFlowError | None = None
+    error: Exception | None = None
 
     async def standing(self, *, now: datetime | None = None) -> Standing:
         if self.error:

@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
-from taskflow.core.errors import ArtifactsUnavailable, BrokerUnavailable, StoreUnavailable
+from taskflow.core.errors import ArtifactsUnavailable, BrokerUnavailable
 from taskflow.core.job import Lane, LaneKey, RunsIn, State, Ticket
 from taskflow.flow import doctor, spool_room
-from taskflow.flow.doctor import CHECKS, Finding, Life, Severity
+from taskflow.flow.doctor import CHECKS, Life, Severity
 from taskflow.flow.doctor.cached import cached
 from taskflow.flow.doctor.lanes import lanes
 from taskflow.flow.doctor.objects import objects
@@ -299,66 +299,3 @@ async def test_spools_of_the_dead_are_stored_and_those_of_the_living_are_told(ho
     (directory / spool_room.LOCK).unlink()
     assert [one.ids for one in await house.told(spools)] == [["dead"]]
     assert not (directory / spool_room.LOCK).exists()
-
-
-async def test_what_passes_by_itself_is_not_told(house: House) -> None:
-    """Only rows that are wrong in both looks; a system at work is always in between."""
-    house.store.rows = {LANE: [waiting("j1"), waiting("j2")], OTHER: [waiting("j3")]}
-    looks = 0
-
-    async def moving(deployment: Any) -> list[Finding]:
-        nonlocal looks
-        looks += 1
-        if looks == 2:
-            house.store.rows = {LANE: [waiting("j2"), waiting("j4")]}
-        return await queued(deployment)
-
-    [found] = await doctor.examine(house.deployment(), [moving], again=0)
-    assert (looks, found.ids, found.what.endswith(": j2")) == (2, ["j2"], True)
-
-
-async def test_other_rows_at_the_second_look_are_a_system_at_work(house: House) -> None:
-    """Nothing stands still."""
-    answers = [["j1"], ["j2"]]
-
-    async def moving(deployment: Any) -> list[Finding]:
-        house.store.odd_ids[Odd.DUE] = answers.pop(0)
-        return await due(deployment)
-
-    [found] = await doctor.examine(house.deployment(), [moving], again=0)
-    assert (found.severity, found.check) == (Severity.OK, "due")
-
-
-async def test_what_is_gone_at_the_second_look_is_well(house: House) -> None:
-    """And says that it was not at the first."""
-    answers = [["j1"], []]
-
-    async def passing(deployment: Any) -> list[Finding]:
-        house.store.odd_ids[Odd.ORPHAN_RUN] = answers.pop(0)
-        return await runs(deployment)
-
-    [found] = await doctor.examine(house.deployment(), [passing], again=0)
-    assert (found.severity, found.check, answers) == (Severity.OK, "runs", [])
-
-
-async def test_a_store_that_goes_away_is_told_and_the_others_are_looked_at(house: House) -> None:
-    """One check that cannot look does not end the examination."""
-    house.store.error = StoreUnavailable("away")
-    found = await doctor.examine(house.deployment(), [sweeps, objects])
-    assert [(one.check, one.severity) for one in found] == [("sweeps", Severity.PROBLEM), ("objects", Severity.OK)]
-
-
-async def test_a_repair_that_fails_says_so_and_the_next_is_done(house: House) -> None:
-    """Each for itself."""
-
-    async def fails() -> str:
-        raise StoreUnavailable("away")
-
-    async def works() -> str:
-        return "worked"
-
-    def finding(name: str, work: Any) -> Finding:
-        return Finding(check="c", severity=Severity.WARNING, what="w", repair=doctor.Repair(name, f"do {name}", work))
-
-    told = await house.mended([finding("a", fails), finding("b", works)])
-    assert told == ["could not do a: away", "worked"]

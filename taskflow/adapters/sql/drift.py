@@ -14,6 +14,7 @@ from taskflow.adapters.sql.revision import POSTGRES, SQLITE
 from taskflow.adapters.sql.schema import connected
 from taskflow.adapters.sql.tables import metadata
 from taskflow.adapters.sql.tuning import INDEXES
+from taskflow.core.errors import StoreUnavailable
 
 THERE: Final = {"add": "is missing", "remove": "is there, and TaskFlow knows of none", "modify": "is another"}
 
@@ -22,8 +23,16 @@ def drift(url: str) -> list[str]:
     """What is missing, too much, or another; tables of others are none of our business.
 
     Raises:
-        StoreUnavailable: the database does not answer.
+        StoreUnavailable: the database does not answer, or what it answers is no schema.
     """
+    try:
+        return _drift(url)
+    except sa.exc.SQLAlchemyError as error:
+        why = str(error).partition("\n")[0]
+        raise StoreUnavailable(f"the schema cannot be read: {why}") from error
+
+
+def _drift(url: str) -> list[str]:
     if url.startswith(POSTGRES):
         return connected(url, differences)
     path = Path(url.removeprefix(SQLITE)).absolute()

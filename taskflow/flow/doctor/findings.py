@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from taskflow.core.errors import TaskFlowError
+
 FEW: Final = 3
 """Ids that are told; the others are counted."""
 
@@ -65,3 +67,10 @@ def named(ids: Sequence[str]) -> str:
     """A few ids, and how many there are."""
     rest = len(ids) - FEW
     return ", ".join(ids[:FEW]) + (f" and {rest:,} more" if rest > 0 else "")
+
+
+def reason(error: Exception) -> str:
+    """An error in a line. What no port promised to raise is told with its name: its text alone may say nothing."""
+    if isinstance(error, TaskFlowError):
+        return str(error)
+    return ": ".join(filter(None, (type(error).__name__, str(error).partition("\n")[0])))

@@ -49,6 +49,7 @@ async def queued(deployment: Deployment) -> list[Finding]:
             what=f"no live worker has the task {task}, and {count:,} jobs wait for one",
             means="they wait with the reason `no_worker`, and go on by themselves once one is there",
             advice="start a worker that loads the task's module, or cancel the jobs",
+            ids=[task],
             lasting=True,
         )
         for task, count in standing.unrunnable.items()

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
 
-from taskflow.core.errors import TaskFlowError
 from taskflow.flow.doctor.cached import cached
 from taskflow.flow.doctor.deployment import Check, Deployment
-from taskflow.flow.doctor.findings import Finding, Severity, fine, named
+from taskflow.flow.doctor.findings import Finding, Severity, fine, named, reason
 from taskflow.flow.doctor.lanes import lanes
 from taskflow.flow.doctor.objects import objects
 from taskflow.flow.doctor.queued import due, queued
@@ -55,20 +54,20 @@ async def repair(findings: Sequence[Finding]) -> list[str]:
     for one in repairs.values():
         try:
             told.append(await one.work())
-        except TaskFlowError as error:
-            told.append(f"could not {one.does}: {error}")
+        except Exception as error:
+            told.append(f"could not {one.does}: {reason(error)}")
     return told
 
 
 async def _looked(check: Check, deployment: Deployment) -> list[Finding]:
     try:
         return await check(deployment)
-    except TaskFlowError as error:
+    except Exception as error:
         return [
             Finding(
                 check=check.__name__,
                 severity=Severity.PROBLEM,
-                what=f"could not be looked at: {error}",
+                what=f"could not be looked at: {reason(error)}",
                 advice="look at what is said of the servers above",
             )
         ]
