@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 
 @dataclass(frozen=True, slots=True)
 class ObjectInfo:
-    """Key and size in bytes of a stored object."""
+    """Key and size in bytes of a stored object; `modified` is by the store's clock, `None` where it was not asked."""
 
     key: str
     size: int
+    modified: datetime | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Artifacts(Protocol):
         ...
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        """Key and size, or `None` where there is no such object."""
+        """Key, size and when it was stored, or `None` where there is no such object."""
         ...
 
     async def delete(self, *keys: str) -> None:

@@ -99,6 +99,10 @@ class ArtifactsSuite:
         assert sorted(one.key for one in found) == keys
         assert {one.size for one in found} == {2}
         assert all(abs((datetime.now(UTC) - one.modified).total_seconds()) < 600 for one in found)
+        alone = await artifacts.stat(found[0].key)
+        assert alone is not None
+        assert alone.modified is not None, "whoever lists tells of one object, too, when it was stored"
+        assert abs((alone.modified - found[0].modified).total_seconds()) <= 1
 
     async def test_it_answers(self, artifacts: Artifacts) -> None:
         """A ping raises nothing."""

@@ -14,7 +14,7 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import Lane, LaneKey, RunsIn, State
 from taskflow.flow import doctor
 from taskflow.flow.doctor import Check, Deployment, Finding, Life, Severity
-from taskflow.ports.artifacts import Listed
+from taskflow.ports.artifacts import Listed, ObjectInfo
 from taskflow.ports.audit import LiveWorker, Odd, Standing, Waiting
 from taskflow.ports.broker import LaneStanding
 from taskflow.ports.store import Promoted, QueueInfo, Swept, WorkerInfo
@@ -99,17 +99,31 @@ class FakeStore:
 
 
 class Listable(Objects):
-    """Objects that can be listed; those in `young` were stored just now, the others long ago."""
+    """Objects that can be listed, stored at a time by a clock of their own, which is `ahead` of this host's."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.young: set[str] = set()
+        self.ahead = timedelta()
+        self.stored: dict[str, datetime] = {}
+
+    async def put(self, key: str, data: bytes) -> ObjectInfo:
+        put = await super().put(key, data)
+        self.stored[key] = datetime.now(UTC) + self.ahead
+        return put
+
+    async def aged(self, *keys: str) -> None:
+        """Objects that were stored 90 minutes ago."""
+        for key in keys:
+            await self.put(key, b"")
+            self.stored[key] -= timedelta(minutes=90)
+
+    async def stat(self, key: str) -> ObjectInfo | None:
+        return ObjectInfo(key, len(self.kept[key]), self.stored[key]) if key in self.kept else None
 
     async def listed(self, prefix: str) -> AsyncIterator[Listed]:
         for key, data in sorted(self.kept.items()):
             if key.startswith(prefix):
-                ago = timedelta(minutes=1 if key in self.young else 90)
-                yield Listed(key, len(data), datetime.now(UTC) - ago)
+                yield Listed(key, len(data), self.stored[key])
 
 
 @dataclass

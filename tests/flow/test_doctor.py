@@ -19,7 +19,6 @@ from taskflow.flow import doctor, spool_room
 from taskflow.flow.doctor import CHECKS, Life, Severity
 from taskflow.flow.doctor.cached import cached
 from taskflow.flow.doctor.lanes import lanes
-from taskflow.flow.doctor.objects import objects
 from taskflow.flow.doctor.queued import due, queued
 from taskflow.flow.doctor.rows import IMPOSSIBLE, rows
 from taskflow.flow.doctor.servers import clock, servers
@@ -191,56 +190,6 @@ async def test_a_broker_that_does_not_answer_is_said_once(house: House) -> None:
     """As a problem by its ping, here as a warning."""
     house.broker.error = BrokerUnavailable("away")
     assert [found.severity for found in await house.told(lanes)] == [Severity.WARNING]
-
-
-@pytest.mark.parametrize("everything", [False, True])
-async def test_an_object_that_is_gone(house: House, everything: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of logs and of files; over pages where all are asked for."""
-    monkeypatch.setattr("taskflow.flow.doctor.objects.PAGE", 2)
-    house.everything = everything
-    house.store.logs = [f"ns/logs/{number}" for number in range(5)]
-    house.store.files = [(("j1", name), f"ns/artifacts/j1/1-a/{name}") for name in "abc"]
-    for key in (*house.store.logs, *(key for _, key in house.store.files)):
-        await house.objects.put(key, b"")
-    assert await house.told(objects) == []
-    await house.objects.delete("ns/logs/0", "ns/artifacts/j1/1-a/a")
-    [found] = await house.told(objects)
-    assert (found.severity, found.ids) == (Severity.PROBLEM, ["ns/logs/0", "ns/artifacts/j1/1-a/a"])
-
-
-async def test_old_objects_that_no_row_names_are_deleted(house: House) -> None:
-    """Not young ones, not named ones, not others' beside the namespace; and not one that was named since."""
-    deep = "ns/artifacts/j1/1-a/artifacts/x/a"
-    house.store.logs = ["ns/logs/named"]
-    house.store.files = [(("j1", "a"), "ns/artifacts/j1/1-a/a"), (("j1", "artifacts/x/a"), deep)]
-    await house.objects.put(deep, b"")
-    spare = ["ns/logs/old", "ns/artifacts/j1/1-b/a", "ns/artifacts/gone/1-a/a"]
-    for key in ("ns/logs/named", "ns/artifacts/j1/1-a/a", "ns/logs/young", "other/logs/old", "nsx/logs/old", *spare):
-        await house.objects.put(key, b"")
-    house.objects.young = {"ns/logs/young"}
-    [found] = await house.told(objects)
-    assert (found.severity, sorted(found.ids)) == (Severity.WARNING, sorted(spare))
-    house.store.logs.append("ns/logs/old")
-    assert await house.mended([found]) == ["deleted 2 objects"]
-    left = {
-        deep,
-        "ns/logs/named",
-        "ns/artifacts/j1/1-a/a",
-        "ns/logs/young",
-        "other/logs/old",
-        "nsx/logs/old",
-        "ns/logs/old",
-    }
-    assert set(house.objects.kept) == left
-
-
-async def test_what_looks_like_somebody_elses_objects_is_not_deleted(house: House) -> None:
-    """Most of what is there is not named by this store."""
-    for number in range(101):
-        await house.objects.put(f"ns/logs/{number}", b"")
-    [found] = await house.told(objects)
-    assert found.repair is None
-    assert "another deployment" in found.advice
 
 
 @pytest.mark.parametrize(

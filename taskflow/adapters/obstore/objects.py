@@ -85,10 +85,11 @@ class ObjectArtifacts(ABC):
             yield chunk
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        """Key and size, or `None`."""
+        """Key, size and when it was stored, or `None`."""
         try:
             async with self._mapped(key, "looked up") as store:
-                return ObjectInfo(key, (await obstore.head_async(store, key))["size"])
+                head = await obstore.head_async(store, key)
+                return ObjectInfo(key, head["size"], head["last_modified"])
         except NotFound:
             return None
 

@@ -128,7 +128,7 @@ class RemoteArtifacts(ObjectArtifacts):
             raise ArtifactsUnavailable(f"the bucket {self._place.bucket} cannot be opened: {why}") from None
 
     async def stat(self, key: str) -> ObjectInfo | None:
-        """Key and size, or `None`."""
+        """Key, size and when it was stored, or `None`."""
         found = await super().stat(key)
         if found is None and not self._seen:
             # An answer without a body does not tell a missing object from a missing bucket.

@@ -63,9 +63,9 @@ def fine(check: str, what: str) -> Finding:
     return Finding(check=check, severity=Severity.OK, what=what)
 
 
-def named(ids: Sequence[str]) -> str:
-    """A few ids, and how many there are."""
-    rest = len(ids) - FEW
+def named(ids: Sequence[str], count: int | None = None) -> str:
+    """A few ids, and how many there are: as many as `ids`, unless these are only the first of `count`."""
+    rest = (len(ids) if count is None else count) - FEW
     return ", ".join(ids[:FEW]) + (f" and {rest:,} more" if rest > 0 else "")
 
 
