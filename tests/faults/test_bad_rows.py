@@ -22,7 +22,7 @@ from taskflow.flow.settle import Settler
 from taskflow.flow.submit import Submitter
 from taskflow.flow.upkeep import Promoter
 from taskflow.ports.store import StateStore, WorkerInfo
-from taskflow.testing.store_facts import LANE, LEASE, job
+from taskflow.testing.store_facts import LANE, LEASE, T0, at, job, shown
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.flow.fakes import Followers
 from tests.support import until
@@ -38,6 +38,17 @@ SPOILT: list[dict[str, Any]] = [
     {"state": "unheard of"},
 ]
 """What no TaskFlow writes, and its tables refuse while their checks are on."""
+MOST = "the most that the column holds"
+CLOSED, UNDATED, NOBODYS = {"epoch": 1}, {"started_at": None}, {"worker_id": None}
+SPOILT_RUNS: list[dict[str, Any]] = [
+    CLOSED,
+    UNDATED,
+    NOBODYS,
+    {"attempt": 0},
+    {"crashes": MOST},
+    {"interruptions": MOST},
+]
+"""What no TaskFlow writes into a row that runs for the second time; the job can be saved all the same."""
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +133,9 @@ def settler_of(store: StateStore, tickets: Tickets) -> Settler:
     )
 
 
-async def worker(store: StateStore, name: str = "w") -> str:
+async def worker(store: StateStore, name: str = "w", *, now: datetime | None = None) -> str:
     """One that lives now."""
-    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}))
+    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}), now=now)
     return name
 
 
@@ -284,6 +295,48 @@ async def test_spoilt_rows_hold_up_no_sweep(house: tuple[StateStore, Spoil]) -> 
     assert await states(store, sound_left) == {State.WAITING}
     tickets = await store.register(WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t", "u"), slots={}))
     assert {ticket.job_id for ticket in tickets} == {one.id for one in [*sound_left, *sound_parked]}
+
+
+async def spoilt_runs(store: StateStore, spoil: Spoil, me: str) -> list[NewJob]:
+    """Jobs that a worker runs for the second time, one of them spoilt in each way; the last one is sound."""
+    jobs = [job() for _ in range(len(SPOILT_RUNS) + 1)]
+    ids = [one.id for one in jobs]
+    await store.insert(jobs, now=T0)
+    await store.claim(me, ids, ["t"], now=T0)
+    await store.release(me, [(job_id, 1) for job_id in ids], now=T0)
+    assert {claim.epoch for claim in await store.claim(me, ids, ["t"], now=T0)} == {2}
+    most = (1 << (63 if isinstance(store, SqliteStore) else 31)) - 1
+    for job_id, values in zip(ids, SPOILT_RUNS, strict=False):
+        await spoil(job_id, **{column: most if value == MOST else value for column, value in values.items()})
+    return jobs
+
+
+@pytest.mark.parametrize("way", ["release", "stop", "sweep"])
+async def test_spoilt_runs_are_given_back_too(house: tuple[StateStore, Spoil], way: str) -> None:
+    """By their worker, at its end and after its death. A closed epoch keeps its record; one of which nobody knows who began
+    it, or when, gets none. A row that names no worker is the sweep's."""
+    store, spoil = house
+    me, other = await worker(store, "me", now=T0), await worker(store, "other", now=T0)
+    jobs = await spoilt_runs(store, spoil, me)
+    held = (await store.beat(me, now=at(1))).held
+    assert {one.age for one in held} == {1.0}
+    if way == "release":
+        await store.release(me, [(one.job_id, one.epoch) for one in held], now=at(1))
+    elif way == "stop":
+        await store.stop(me, now=at(1))
+    else:
+        for moment in range(0, round(LEASE) + 6, 5):
+            await store.beat(other, now=at(moment))
+            await store.sweep(LEASE, now=at(moment))
+    outcome, counter = (Outcome.CRASHED, "crashes") if way == "sweep" else (Outcome.INTERRUPTED, "interruptions")
+    for one, values in zip(jobs, [*SPOILT_RUNS, {}], strict=True):
+        found = await shown(store, one.id)
+        if values is NOBODYS and way != "sweep":
+            assert found.state is State.RUNNING
+            continue
+        assert (found.state, found.attempt) == (State.FAILED if values == {counter: MOST} else State.QUEUED, 0), values
+        recorded = [(1, Outcome.INTERRUPTED)] + ([(2, outcome)] if values not in (CLOSED, UNDATED, NOBODYS) else [])
+        assert [(record.epoch, record.outcome) for record in found.attempts] == recorded, values
 
 
 def a_day_ago(store: StateStore) -> Any:

@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from taskflow.adapters.sql.postgres.rows import LIVE_COLUMNS, SHARED
+from taskflow.adapters.sql.tables import COUNTED
 
 LIVE_AGAIN: Final = "('queued','retrying','scheduled')"
 OVER: Final = "('succeeded','cancelled','expired')"
+# A row that was spoilt by hand must not end the statement for all others.
+ATTEMPT: Final = "greatest(jobs.attempt - verdict.given_back, 0)"
+CRASHES: Final = f"least(jobs.crashes, {COUNTED}) + verdict.crash"
+INTERRUPTIONS: Final = f"least(jobs.interruptions, {COUNTED}) + verdict.interruption"
 TAKEN_ALONG: Final = ", ".join(
     {
         "state": "verdict.new_state",
         "reason": "verdict.new_reason",
         "error": "verdict.new_error",
-        "attempt": "jobs.attempt - verdict.given_back",
-        "crashes": "jobs.crashes + verdict.crash",
-        "interruptions": "jobs.interruptions + verdict.interruption",
+        "attempt": ATTEMPT,
+        "crashes": CRASHES,
+        "interruptions": INTERRUPTIONS,
         "run_at": "coalesce(verdict.new_run_at, jobs.run_at)",
         "progress": "coalesce(verdict.last_word, jobs.progress)",
         "finished_at": "verdict.now",
@@ -23,14 +28,17 @@ TAKEN_ALONG: Final = ", ".join(
     + f" AS {name}"
     for name in SHARED
 )
-WRITTEN: Final = f"""
+
+
+def _written(recorded: str = "") -> str:
+    return f"""
 gone AS (
     DELETE FROM jobs USING verdict WHERE jobs.id = verdict.id AND verdict.new_state IN {OVER}
     RETURNING {TAKEN_ALONG}, verdict.result, verdict.outcome, verdict.attempt_error, jobs.attempt AS number),
 kept AS (
     UPDATE jobs SET state = verdict.new_state, reason = verdict.new_reason, error = verdict.new_error,
-        attempt = jobs.attempt - verdict.given_back, crashes = jobs.crashes + verdict.crash,
-        interruptions = jobs.interruptions + verdict.interruption, snoozes = jobs.snoozes + verdict.snooze,
+        attempt = {ATTEMPT}, crashes = {CRASHES}, interruptions = {INTERRUPTIONS},
+        snoozes = jobs.snoozes + verdict.snooze,
         run_at = coalesce(verdict.new_run_at, jobs.run_at), progress = coalesce(verdict.last_word, jobs.progress),
         queued_at = CASE WHEN verdict.new_state = 'queued' THEN verdict.now END,
         finished_at = CASE WHEN verdict.new_state = 'failed' THEN verdict.now END, deadline_at = NULL
@@ -40,13 +48,21 @@ kept AS (
 moved AS (INSERT INTO finished ({LIVE_COLUMNS}, result) SELECT {LIVE_COLUMNS}, result FROM gone),
 closed AS (
     INSERT INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
-    SELECT id, epoch, number, started_at, finished_at, outcome, attempt_error, worker_id FROM gone
-    UNION ALL SELECT id, epoch, number, started_at, now, outcome, attempt_error, worker_id FROM kept)
+    SELECT * FROM (
+        SELECT id, epoch, number, started_at, finished_at, outcome, attempt_error, worker_id FROM gone
+        UNION ALL SELECT id, epoch, number, started_at, now, outcome, attempt_error, worker_id FROM kept) AS ended
+    {recorded})
 SELECT id, epoch, worker_id AS worker, state, queue, lane, runs_in, NULL::timestamptz AS queued_at FROM gone
 UNION ALL SELECT id, epoch, worker_id, state, queue, lane, runs_in, queued_at FROM kept"""
+
+
+WRITTEN: Final = _written()
 """Write endings: each closes its attempt; what is over leaves the live table. Asks for a `verdict` over locked rows:
 id, now, number, new_state, new_reason, new_error, attempt_error, outcome, result, given_back, crash, interruption, snooze,
 new_run_at, last_word."""
+RESCUED: Final = _written("WHERE started_at IS NOT NULL AND worker_id IS NOT NULL ON CONFLICT DO NOTHING")
+"""The same for epochs that nobody settles: one that is closed keeps its record, and one of which nobody knows who began it
+and when gets none. Neither holds the job."""
 COUNTS: Final = """
 (outcome = 'crashed')::int AS crash, (outcome IN ('interrupted','lost'))::int AS interruption,
     (outcome = 'snoozed')::int AS snooze"""

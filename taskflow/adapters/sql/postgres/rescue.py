@@ -42,10 +42,12 @@ verdict AS MATERIALIZED (
             CASE outcome WHEN 'crashed' THEN 'crashed_too_often' ELSE 'interrupted_too_often' END
             ELSE CASE outcome WHEN 'crashed' THEN 'crashed' ELSE 'interrupted' END END AS new_reason
     FROM mine, clock),
-{move.WRITTEN}"""
+{move.RESCUED}"""
 
 
-ORPHANS: Final = _rescue("worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped'))")
+ORPHANS: Final = _rescue(
+    "(worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))"
+)
 LEFT_BEHIND: Final = _rescue("worker_id IN (SELECT id FROM workers WHERE state = 'stopped')")
 OVERDUE: Final = _rescue("deadline_at < clock.now")
 MINE: Final = _rescue("worker_id = $5")

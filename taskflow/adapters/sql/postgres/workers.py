@@ -28,7 +28,7 @@ BEAT: Final = f"""
 WITH {CLOCK},
 me AS (UPDATE workers SET heartbeat_at = now FROM clock WHERE id = $2 AND state = 'alive' RETURNING id, now)
 SELECT jobs.id, epoch, cancel_requested_at IS NOT NULL AS cancel,
-    extract(epoch FROM me.now - jobs.started_at)::float8 AS age
+    extract(epoch FROM me.now - coalesce(jobs.started_at, jobs.created_at))::float8 AS age
 FROM me LEFT JOIN jobs ON worker_id = me.id AND jobs.state = 'running'"""
 STOP: Final = """
 UPDATE workers SET state = 'stopped', heartbeat_at = coalesce($1::timestamptz, clock_timestamp())

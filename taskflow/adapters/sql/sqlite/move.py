@@ -8,12 +8,14 @@ from typing import Any, Final
 
 from taskflow.adapters.sql.sqlite.database import array
 from taskflow.adapters.sql.sqlite.rows import LIVE_COLUMNS, SHARED, error_text
+from taskflow.adapters.sql.tables import COUNTED
 from taskflow.core.job import ErrorInfo, Outcome, State
 
-RUNNING: Final = """
-SELECT jobs.id, queue, lane, runs_in, attempt, epoch, crashes, interruptions, snoozes, run_at, worker_id,
-    cancel_requested_at, started_at FROM jobs"""
-"""What an ending needs to know of its row. The payload stays where it is: a batch of them may be half a gigabyte."""
+RUNNING: Final = f"""
+SELECT jobs.id, queue, lane, runs_in, attempt, epoch, min(crashes, {COUNTED}) AS crashes,
+    min(interruptions, {COUNTED}) AS interruptions, snoozes, run_at, worker_id, cancel_requested_at, started_at FROM jobs"""
+"""What an ending needs to know of its row, in which one more can be counted. The payload stays where it is: a batch of
+them may be half a gigabyte."""
 CHANGED: Final = ("state", "reason", "error", "attempt", "crashes", "interruptions", "run_at", "finished_at")
 FINISH: Final = f"""
 INSERT INTO finished ({LIVE_COLUMNS}, result)
@@ -21,8 +23,12 @@ SELECT {", ".join({"progress": "coalesce(:progress, progress)", **{name: ":" + n
 FROM jobs WHERE id = :id"""
 DELETE: Final = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
 ATTEMPT: Final = """
-INSERT INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
+INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
 VALUES (:id, :epoch, :number, :started_at, :closed_at, :outcome, :attempt_error, :worker_id)"""
+SETTLED: Final = f"INSERT {ATTEMPT}"
+RESCUED: Final = f"INSERT OR IGNORE {ATTEMPT}"
+"""An epoch that is closed keeps its record, and one of which nobody knows who began it and when gets none. Neither holds
+the job."""
 BACK: Final = """
 UPDATE jobs SET state = :state, reason = :reason, attempt = :attempt, crashes = :crashes,
     interruptions = :interruptions, snoozes = :snoozes, run_at = :run_at, queued_at = :queued_at, error = :error,
@@ -66,7 +72,7 @@ def ended(
         outcome=outcome,
         attempt_error=text,
         closed_at=now,
-        attempt=row["attempt"] - (not charged),
+        attempt=max(0, row["attempt"] - (not charged)),
         crashes=row["crashes"] + (outcome is Outcome.CRASHED),
         interruptions=row["interruptions"] + (outcome in {Outcome.INTERRUPTED, Outcome.LOST}),
         snoozes=row["snoozes"] + (outcome is Outcome.SNOOZED),
@@ -78,9 +84,9 @@ def ended(
     return values
 
 
-def write(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+def write(connection: sqlite3.Connection, rows: Sequence[Row], record: str = SETTLED) -> None:
     """Write endings: each closes its attempt; what is over leaves the live table."""
-    connection.executemany(ATTEMPT, rows)
+    connection.executemany(record, rows)
     over = [row for row in rows if row["state"].terminal and row["state"] is not State.FAILED]
     if over:
         connection.executemany(FINISH, over)

@@ -42,7 +42,7 @@ def rescue(connection: sqlite3.Connection, rows: Sequence[sqlite3.Row], outcome:
     for row in rows:
         state, reason, error = _verdict(row, outcome)
         endings.append(move.ended(row, state, outcome, now, charged=False, reason=reason, error=error))
-    move.write(connection, endings)
+    move.write(connection, endings, move.RESCUED)
     return Rescued(
         [ticket_of(row) for row in endings if row["state"] is State.QUEUED],
         [(row["id"], row["state"]) for row in endings],

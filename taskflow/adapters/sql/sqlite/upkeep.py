@@ -28,7 +28,8 @@ DUE: Final = f"SELECT 1 FROM jobs WHERE {DATED} AND run_at <= ? LIMIT 1"
 SILENT: Final = "UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ? RETURNING id"
 # `+id` keeps the sort away from the primary key, which would be walked through the whole backlog for it.
 ORPHANS: Final = f"""
-{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')) ORDER BY +id LIMIT ?"""
+{RUNNING} AND (worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))
+ORDER BY +id LIMIT ?"""
 LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY +id LIMIT ?"
 OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY +id LIMIT ?"
 EXPIRED: Final = f"""

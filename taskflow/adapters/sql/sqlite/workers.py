@@ -25,7 +25,7 @@ SELECT * FROM workers WHERE state = 'alive' OR heartbeat_at >= ? ORDER BY starte
 BEAT: Final = "UPDATE workers SET heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 STOP: Final = "UPDATE workers SET state = 'stopped', heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 HELD: Final = """
-SELECT id, epoch, cancel_requested_at IS NOT NULL AS cancel, started_at FROM jobs
+SELECT id, epoch, cancel_requested_at IS NOT NULL AS cancel, coalesce(started_at, created_at) AS since FROM jobs
 WHERE worker_id = ? AND state = 'running'"""
 PUBLISH: Final = """
 INSERT INTO tasks (tenant, name, queue, runs_in, schema, timeout, max_attempts, description, updated_at)
@@ -86,7 +86,7 @@ class WorkersPart:
             return Beat(
                 True,
                 [
-                    Held(row["id"], row["epoch"], bool(row["cancel"]), (moment - row["started_at"]) / 1e6)
+                    Held(row["id"], row["epoch"], bool(row["cancel"]), (moment - row["since"]) / 1e6)
                     for row in connection.execute(HELD, (worker,)).fetchall()
                 ],
             )
