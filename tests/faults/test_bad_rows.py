@@ -4,6 +4,7 @@ and the loops go on."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from typing import Any
 import pytest
 
 from taskflow.adapters.sql import PostgresStore, SqliteStore, schema
-from taskflow.core.errors import DataRejected
+from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.core.job import NewJob, Outcome, State, Ticket
 from taskflow.core.lifecycle import Ending
 from taskflow.core.retry import RetryPolicy
@@ -337,6 +338,44 @@ async def test_spoilt_runs_are_given_back_too(house: tuple[StateStore, Spoil], w
         assert (found.state, found.attempt) == (State.FAILED if values == {counter: MOST} else State.QUEUED, 0), values
         recorded = [(1, Outcome.INTERRUPTED)] + ([(2, outcome)] if values not in (CLOSED, UNDATED, NOBODYS) else [])
         assert [(record.epoch, record.outcome) for record in found.attempts] == recorded, values
+
+
+async def test_a_condition_that_a_sweep_cannot_meet_skips_no_other(
+    house: tuple[StateStore, Spoil], request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """It says so in the end, and has done what it could."""
+    store, _ = house
+    me = await worker(store, now=T0)
+    left, late, unlisted = job(), job(delay=900, expires_at=at(LEASE + 5)), job(task="u")
+    await store.insert([left, late], now=T0)
+    await store.claim(me, [left.id], ["t"], now=T0)
+
+    async def rename(old: str, new: str) -> None:
+        statement = f"ALTER TABLE {old} RENAME TO {new}"
+        if isinstance(store, SqliteStore):
+            with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
+                connection.execute(statement)
+            return
+        async with outside(request.getfixturevalue("name")) as connection:
+            await connection.execute(statement)
+
+    for moment in range(0, round(LEASE) + 1, 5):
+        await store.sweep(LEASE, now=at(moment))
+    await store.insert([unlisted], now=T0)
+    # Without it no run can be closed.
+    await rename("attempts", "away")
+    try:
+        with pytest.raises(StoreUnavailable, match="attempts"):
+            await store.sweep(LEASE, now=at(LEASE + 5))
+    finally:
+        await rename("away", "attempts")
+    assert [(await shown(store, one.id)).state for one in (left, late, unlisted)] == [
+        State.RUNNING,
+        State.EXPIRED,
+        State.WAITING,
+    ]
+    assert not (await store.beat(me, now=at(LEASE + 6))).alive
+    assert (await store.sweep(LEASE, now=at(LEASE + 6))).rescued == 1
 
 
 def a_day_ago(store: StateStore) -> Any:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+from taskflow.adapters.sql.conditions import Conditions
 from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.move import CLOSE_WAITING
 from taskflow.adapters.sql.postgres.partitions import Partitions
@@ -86,15 +87,19 @@ class UpkeepPart:
         length = timedelta(seconds=lease)
         [grace] = await self._db.fetch(GRACE, now, length)
         in_grace: bool = grace["in_grace"]
-        dead = [] if in_grace else [row["id"] for row in await self._db.fetch(SILENT, now, length)]
+        each = Conditions()
+        tried = each.tried
+        dead = [] if in_grace else _ids(await tried(self._db.fetch(SILENT, now, length), []))
         rescues = [
-            await rescue(self._db, LEFT_BEHIND, Outcome.INTERRUPTED, limit, now),
-            await rescue(self._db, ORPHANS, Outcome.CRASHED, limit, now),
-            Rescued() if in_grace else await rescue(self._db, OVERDUE, Outcome.LOST, limit, now),
+            await tried(rescue(self._db, LEFT_BEHIND, Outcome.INTERRUPTED, limit, now), Rescued()),
+            await tried(rescue(self._db, ORPHANS, Outcome.CRASHED, limit, now), Rescued()),
         ]
-        expired = [row["id"] for row in await self._db.fetch(EXPIRE, now, limit)]
-        unparked = await unpark(self._db, now, limit)
-        parked = await park(self._db, limit)
+        if not in_grace:
+            rescues.append(await tried(rescue(self._db, OVERDUE, Outcome.LOST, limit, now), Rescued()))
+        expired = _ids(await tried(self._db.fetch(EXPIRE, now, limit), []))
+        unparked = await tried(unpark(self._db, now, limit), [])
+        parked = await tried(park(self._db, limit), [])
+        each.check()
         return Swept(
             tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
             dead_workers=dead,
@@ -134,6 +139,10 @@ class UpkeepPart:
             return Retained(await delete_sides(connection, [row["id"] for row in rows]), len(rows) == limit)
 
         return await self._db.run(work, transaction=True)
+
+
+def _ids(rows: Sequence[Any]) -> list[str]:
+    return [row["id"] for row in rows]
 
 
 def _old(table: str) -> str:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable
 from datetime import datetime
-from typing import Final
+from typing import Any, Final, TypeVar
 
+from taskflow.adapters.sql.conditions import Conditions
 from taskflow.adapters.sql.sqlite.database import Database
 from taskflow.adapters.sql.sqlite.move import close_waiting
-from taskflow.adapters.sql.sqlite.rescue import RUNNING, park, rescue, unlisted, unpark
+from taskflow.adapters.sql.sqlite.rescue import RUNNING, Rescued, park, rescue, unlisted, unpark
 from taskflow.adapters.sql.sqlite.rows import ticket_of
 from taskflow.adapters.sql.sqlite.submit import delete_sides
 from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
 from taskflow.adapters.sql.tables import SOUND
-from taskflow.core.job import Outcome, State
+from taskflow.core.job import Outcome, State, Ticket
 from taskflow.ports.store import Promoted, Retained, Swept
 
+T = TypeVar("T")
 # A text is greater than every number.
 DATED: Final = f"state IN ('scheduled','retrying') AND run_at < 9e18 AND {SOUND}"
 PROMOTE: Final = f"""
@@ -68,10 +70,49 @@ class UpkeepPart:
         return Promoted((), _until(next_due, moment))
 
     async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
-        """Bring everything that stands wrong back in order."""
-        homeless = await self._db.read(lambda connection: unlisted(connection, limit))
-        return await self._db.write(
-            lambda connection: _sweep(connection, round(lease * 1e6), limit, homeless, self._db.now(now))
+        """Bring everything that stands wrong back in order, a transaction for each condition."""
+        # Whatever comes between, all is judged by one reading of the clock.
+        moment, in_grace, dead = await self._db.write(
+            lambda connection: _bury(connection, round(lease * 1e6), self._db.now(now))
+        )
+        each = Conditions()
+
+        async def tried(work: Callable[[sqlite3.Connection], T], nothing: T) -> T:
+            return await each.tried(self._db.write(work), nothing)
+
+        async def rescued(outcome: Outcome, statement: str, *values: Any) -> Rescued:
+            return await tried(
+                lambda connection: rescue(
+                    connection, connection.execute(statement, values).fetchall(), outcome, moment
+                ),
+                Rescued(),
+            )
+
+        rescues = [
+            await rescued(Outcome.INTERRUPTED, LEFT_BEHIND, limit),
+            await rescued(Outcome.CRASHED, ORPHANS, limit),
+        ]
+        if not in_grace:
+            rescues.append(await rescued(Outcome.LOST, OVERDUE, moment, limit))
+        expired: list[str] = await tried(lambda connection: _expire(connection, moment, limit), [])
+        unparked: list[Ticket] = await tried(lambda connection: unpark(connection, moment, limit), [])
+        homeless: list[str] = await each.tried(self._db.read(lambda connection: unlisted(connection, limit)), [])
+        parked: list[tuple[str, State]] = await tried(lambda connection: park(connection, homeless), [])
+        each.check()
+        return Swept(
+            tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
+            dead_workers=dead,
+            rescued=sum(len(found.changed) for found in rescues),
+            expired=len(expired),
+            parked=len(parked),
+            unparked=len(unparked),
+            in_grace=in_grace,
+            changed=[
+                *(change for found in rescues for change in found.changed),
+                *parked,
+                *((ticket.job_id, State.QUEUED) for ticket in unparked),
+                *((job_id, State.EXPIRED) for job_id in expired),
+            ],
         )
 
     async def adopt(self, *, now: datetime | None = None) -> Swept:
@@ -114,36 +155,17 @@ def _until(instant: int | None, now: int) -> float | None:
     return None if instant is None else max(0.0, (instant - now) / 1e6)
 
 
-def _sweep(connection: sqlite3.Connection, lease: int, limit: int, homeless: Sequence[str], now: int) -> Swept:
+def _bury(connection: sqlite3.Connection, lease: int, now: int) -> tuple[int, bool, list[str]]:
+    """What time it is, whether that is in grace, and who is dead since."""
     in_grace = _in_grace(connection, lease, now)
-    dead: list[str] = []
-    if not in_grace:
-        dead = [row["id"] for row in connection.execute(SILENT, (now - lease,)).fetchall()]
-    rescues = [
-        rescue(connection, connection.execute(LEFT_BEHIND, (limit,)).fetchall(), Outcome.INTERRUPTED, now),
-        rescue(connection, connection.execute(ORPHANS, (limit,)).fetchall(), Outcome.CRASHED, now),
-    ]
-    if not in_grace:
-        rescues.append(rescue(connection, connection.execute(OVERDUE, (now, limit)).fetchall(), Outcome.LOST, now))
+    dead = [] if in_grace else [row["id"] for row in connection.execute(SILENT, (now - lease,)).fetchall()]
+    return now, in_grace, dead
+
+
+def _expire(connection: sqlite3.Connection, now: int, limit: int) -> list[str]:
     expired = [row["id"] for row in connection.execute(EXPIRED, (now, limit)).fetchall()]
     close_waiting(connection, expired, State.EXPIRED, "expired", now)
-    unparked = unpark(connection, now, limit)
-    parked = park(connection, homeless)
-    return Swept(
-        tickets=[*(ticket for found in rescues for ticket in found.tickets), *unparked],
-        dead_workers=dead,
-        rescued=sum(len(found.changed) for found in rescues),
-        expired=len(expired),
-        parked=len(parked),
-        unparked=len(unparked),
-        in_grace=in_grace,
-        changed=[
-            *(change for found in rescues for change in found.changed),
-            *parked,
-            *((ticket.job_id, State.QUEUED) for ticket in unparked),
-            *((job_id, State.EXPIRED) for job_id in expired),
-        ],
-    )
+    return expired
 
 
 def _in_grace(connection: sqlite3.Connection, lease: int, now: int) -> bool:
