@@ -78,7 +78,8 @@ class Sweeper:
         if swept.rescued:
             log.warning("rescued %d runs", swept.rescued)
         await tell(self._events, swept.changed)
-        full = BATCH in (swept.rescued, swept.expired, swept.parked, swept.unparked)
+        # Several conditions rescue, a batch each.
+        full = max(swept.rescued, swept.expired, swept.parked, swept.unparked) >= BATCH
         return 0.0 if full else self._period
 
 

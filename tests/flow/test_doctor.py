@@ -23,7 +23,7 @@ from taskflow.flow.doctor.queued import due, queued
 from taskflow.flow.doctor.rows import IMPOSSIBLE, rows
 from taskflow.flow.doctor.servers import clock, servers
 from taskflow.flow.doctor.spools import spools
-from taskflow.flow.doctor.workers import runs, sweeps, workers
+from taskflow.flow.doctor.workers import BATCH, runs, sweeps, workers
 from taskflow.ports.audit import Odd
 from taskflow.ports.broker import LaneStanding
 from taskflow.ports.store import Promoted, QueueInfo, Swept
@@ -80,8 +80,9 @@ async def test_a_silent_worker_is_swept_until_it_is_dead(house: House) -> None:
     house.store.at = replace(house.store.at, workers=[live("w1", silent=LEASE + 1), live("w2")])
     [found] = await house.told(workers)
     assert (found.severity, list(found.ids)) == (Severity.PROBLEM, ["w1"])
-    house.store.sweeps = [Swept(in_grace=True), Swept(dead_workers=("w1",), rescued=3), Swept()]
-    assert await house.mended([found, found]) == ["swept: 1 workers declared dead, 3 runs rescued"]
+    much = 2 * BATCH + 3
+    house.store.sweeps = [Swept(in_grace=True), Swept(dead_workers=("w1",)), Swept(rescued=much), Swept()]
+    assert await house.mended([found, found]) == [f"swept: 1 workers declared dead, {much} runs rescued"]
     assert house.store.sweeps == []
     house.life = Life.RUNNING
     assert [found.repair for found in await house.told(workers)] == [None]

@@ -146,7 +146,7 @@ def _sweep(deployment: Deployment) -> Repair | None:
         while True:
             swept = await deployment.store.sweep(deployment.lease, limit=BATCH)
             dead, rescued = dead + len(swept.dead_workers), rescued + swept.rescued
-            left = swept.in_grace or swept.dead_workers or swept.rescued == BATCH
+            left = swept.in_grace or swept.dead_workers or swept.rescued >= BATCH
             if not left or time.monotonic() > end:
                 return f"swept: {dead} workers declared dead, {rescued} runs rescued"
             await asyncio.sleep(deployment.sweep)
