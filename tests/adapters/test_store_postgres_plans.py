@@ -50,11 +50,19 @@ async def store(name: str) -> AsyncIterator[PostgresStore]:
         yield store
 
 
-@pytest.fixture
-def empty() -> Iterator[str]:
-    """A schema of a test's own."""
+@pytest.fixture(scope="module")
+def bare() -> Iterator[str]:
+    """A schema for bursts."""
     with own_schema() as made:
         yield made
+
+
+@pytest.fixture
+async def empty(bare: str) -> str:
+    """A schema as it was on its first day: no rows, no pages, no statistics."""
+    async with outside(bare) as connection:
+        await connection.execute("TRUNCATE jobs, finished, attempts, workers")
+    return bare
 
 
 LANES = (["queue1", "queue2"], [1, 1], [None, NOW])
@@ -127,42 +135,76 @@ async def test_the_plan_is_made_for_the_values(store: PostgresStore) -> None:
 
 BURST = """
 INSERT INTO jobs (id, tenant, task, queue, lane, priority, runs_in, state, payload, attempt, max_attempts, run, epoch,
-    crashes, interruptions, timeout, tags, metadata, created_at, attempt_base, snoozes, queued_at, started_at, worker_id)
-SELECT 'j' || lpad(n::text, 5, '0'), 'default', 'task', 'queue', 1, 5, 'async', $1, '{}', 0, 5, 1, 1, 0, 0, 60, '[]',
-    '{}', now(), 0, 0, CASE $1 WHEN 'queued' THEN now() END, now(), CASE $1 WHEN 'running' THEN 'w' END
+    crashes, interruptions, timeout, tags, metadata, created_at, attempt_base, snoozes, queued_at, started_at, worker_id,
+    deadline_at, run_at, expires_at, reason)
+SELECT 'j' || lpad(n::text, 5, '0'), 'default', 'task', 'queue', 1, 5, 'async', $1, '{}', 0, 5, 1, 1, $2, 0, 60, '[]',
+    '{}', now(), 0, 0, CASE $1 WHEN 'queued' THEN now() END, now(), CASE $1 WHEN 'running' THEN $3 END,
+    CASE $1 WHEN 'running' THEN now() END, CASE WHEN $1 IN ('scheduled','retrying') THEN now() END,
+    CASE $1 WHEN 'retrying' THEN now() END, CASE $1 WHEN 'waiting' THEN 'no_worker' END
 FROM generate_series(1, 8000) AS n"""
+WORKERS = "INSERT INTO workers SELECT $1, 'h', 1, $2, '[]', $3, '{}', now(), now()"
 FEW = [f"j{number:05}" for number in range(80, 8_001, 80)]
 SETTLED = (None, FEW, [1] * 100, ["w"] * 100, ["succeeded"] * 100, ["succeeded"] * 100, [True] * 100, ["1"] * 100)
+DRAWN = (None, "w", ["task"], ["queue"], [1], [None], 100)
+OF_EACH, ONCE = 100 * 30, 8_000 * 12
+"""What may be looked at: the hundred rows that it is about; or all of a burst, but not for each of the hundred."""
 
 
 @pytest.mark.parametrize("statistics", ["none", "of an empty table", "of another time"])
 @pytest.mark.parametrize(
-    ("statement", "values", "state"),
+    ("statement", "values", "burst", "most"),
     [
-        (claims.CLAIM, (None, "w", ["task"], FEW), "queued"),
-        (claims.SETTLE, (*SETTLED, *([[None] * 100] * 4)), "running"),
-        (submit.PROGRESS, (FEW, [1] * 100, ["w"] * 100, ["{}"] * 100), "running"),
+        (claims.CLAIM, (None, "w", ["task"], FEW), ("queued", 0, ""), OF_EACH),
+        (claims.SETTLE, (*SETTLED, *([[None] * 100] * 4)), ("running", 0, "w"), OF_EACH),
+        (submit.PROGRESS, (FEW, [1] * 100, ["w"] * 100, ["{}"] * 100), ("running", 0, "w"), OF_EACH),
+        (claims.DRAW, DRAWN, ("queued", 0, ""), ONCE),
+        (claims.DRAW_SUSPECTS, DRAWN, ("queued", 2, ""), ONCE),
+        (upkeep.PROMOTE, (None, 100), ("scheduled", 0, ""), ONCE),
+        (upkeep.EXPIRE, (None, 100), ("retrying", 0, ""), ONCE),
+        (rescue.ORPHANS, (None, "crashed", None, 100), ("running", 0, "gone"), OF_EACH),
+        (rescue.LEFT_BEHIND, (None, "interrupted", None, 100), ("running", 0, "stopped"), ONCE),
+        (rescue.OVERDUE, (None, "lost", None, 100), ("running", 0, "w"), ONCE),
+        (rescue.MINE, (None, "interrupted", None, 100, "w"), ("running", 0, "w"), OF_EACH),
+        (rescue.NAMED, (None, "interrupted", None, None, "w", FEW, [1] * 100), ("running", 0, "w"), OF_EACH),
+        (rescue.PARK, (100,), ("queued", 0, ""), OF_EACH),
+        (rescue.UNPARK, (None, 100), ("waiting", 0, ""), OF_EACH),
     ],
-    ids=["claim", "settle", "progress"],
+    ids=[
+        "claim",
+        "settle",
+        "progress",
+        "draw",
+        "suspects",
+        "promote",
+        "expire",
+        "orphans",
+        "left",
+        "overdue",
+        "mine",
+        "named",
+        "park",
+        "unpark",
+    ],
 )
 async def test_a_burst_is_worked_off_row_by_row(
-    empty: str, statement: str, values: Any, state: str, statistics: str
+    empty: str, statement: str, values: Any, burst: tuple[str, int, str], most: int, statistics: str
 ) -> None:
-    """Statistics lag behind: whatever they say, a statement over a hundred rows looks at these, and not at all others of
-    their kind for each of them."""
+    """Statistics lag behind: whatever they say, a statement over a hundred rows looks at these, or once at all others of
+    their kind, and not at all others for each of them."""
     async with outside(empty) as connection, connection.transaction():
-        await connection.execute("INSERT INTO workers SELECT 'w', 'h', 1, 'alive', '[]', '[]', '{}', now(), now()")
+        await connection.execute(WORKERS, "w", "alive", '["task"]' if "waiting" in burst else "[]")
+        await connection.execute(WORKERS, "stopped", "stopped", "[]")
         if statistics == "of an empty table":
             await connection.execute("ANALYZE jobs")
         if statistics == "of another time":
-            await connection.execute(BURST, "failed")
+            await connection.execute(BURST, "failed", *burst[1:])
             await connection.execute("ANALYZE jobs")
             await connection.execute("DELETE FROM jobs")
-        await connection.execute(BURST, state)
+        await connection.execute(BURST, *burst)
         for setting, value in SETTINGS.items():
             await connection.execute(f"SET LOCAL {setting} = '{value}'")
         [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *values)
-    assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= 100 * 30, plan
+    assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= most, plan
 
 
 def looked_at(node: dict[str, Any]) -> float:
