@@ -210,17 +210,19 @@ def cancel(ledger: Ledger, http: Http, entry: Entry, _: random.Random) -> None:
 
 def look(ledger: Ledger, http: Http, entry: Entry, _: random.Random) -> None:
     """At a job; one that is over must look the same ever after."""
-    reply = http.ask("GET", f"/jobs/{entry.job_id}")
+    # A submit that is made again may be accepted under another id meanwhile.
+    job_id, told = entry.job_id, entry.told
+    reply = http.ask("GET", f"/jobs/{job_id}")
     if reply is None or reply.status != 200:
-        if reply is not None and reply.status == 404 and entry.told is Told.ACCEPTED and not entry.purged:
-            ledger.surprise(f"accepted job {entry.job_id} was answered 404")
+        if reply is not None and reply.status == 404 and told is Told.ACCEPTED and not entry.purged:
+            ledger.surprise(f"accepted job {job_id} of {entry.kind} was answered 404")
         return
-    if reply.document["id"] != entry.job_id or reply.document["payload"]["key"] != entry.key:
-        ledger.surprise(f"asked for job {entry.job_id} of {entry.key}, was told {str(reply.document)[:300]}")
+    if reply.document["id"] != job_id or reply.document["payload"]["key"] != entry.key:
+        ledger.surprise(f"asked for job {job_id} of {entry.key}, was told {str(reply.document)[:300]}")
     if reply.document["state"] in TERMINAL:
         seen = {name: reply.document[name] for name in FIELDS}
         if entry.seen not in (None, seen):
-            ledger.surprise(f"job {entry.job_id} was over as {entry.seen} and became {seen}")
+            ledger.surprise(f"job {job_id} was over as {entry.seen} and became {seen}")
         entry.seen = seen
 
 
