@@ -55,8 +55,8 @@ class StoreConformance(TokenConformance, RescueConformance):
         assert await store.get("default", good.id) is None
 
     async def test_a_key_is_used_once(self, store: StateStore) -> None:
-        """200 concurrent submits with one key make one job; the others learn whose it is. After a day it is free."""
-        jobs = [job(idempotency=Idempotency("jobs", "k", f"f{n}")) for n in range(200)]
+        """Many submits at once with one key make one job; the others learn whose it is. After a day it is free."""
+        jobs = [job(idempotency=Idempotency("jobs", "k", f"f{n}")) for n in range(60)]
         answers = [a for [a] in await asyncio.gather(*(store.insert([new], now=T0) for new in jobs))]
         [winner] = [a for a in answers if a.created]
         assert {a.job_id for a in answers} == {winner.job_id}
