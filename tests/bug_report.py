@@ -12,8 +12,8 @@ from typing import Any, Final, Protocol
 
 import pytest
 
-FULL: Final = bool(os.environ.get("TASKFLOW_TEST_FULL"))
-"""Whether tests run at the scale that was reported, not only as far as a few seconds reach."""
+from tests.support import FULL
+
 JSON: Final = "TASKFLOW_TEST_BUGS_JSON"
 PROPERTY: Final = "bug"
 

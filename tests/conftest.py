@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 
@@ -11,6 +10,7 @@ import pytest
 from tests import servers
 from tests.adapter_report import AdapterReport
 from tests.bug_report import BugReport
+from tests.support import FULL
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, own
 
 
@@ -22,7 +22,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What has no short form runs where the long forms do, and is not missed elsewhere."""
-    if os.environ.get("TASKFLOW_TEST_FULL"):
+    if FULL:
         return
     full = [item for item in items if item.get_closest_marker("full")]
     if full:

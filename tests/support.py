@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import inspect
+import os
 import threading
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import anyio
 
 T = TypeVar("T")
+FULL: Final = bool(os.environ.get("TASKFLOW_TEST_FULL"))
+"""Whether tests run at full scale, and not only as far as a few seconds reach."""
 _PAUSE = 0.01
 
 

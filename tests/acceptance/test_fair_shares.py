@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +9,9 @@ import pytest
 
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 
 
 @pytest.fixture

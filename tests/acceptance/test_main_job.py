@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
@@ -14,9 +13,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.system import System
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 GRACEFUL, BUSY, RECOVERY = (2.0, 1.0, 2.0) if FULL else (2.0, 3.0, 4.0)
 """Seconds: what running jobs get at a stop, what a busy machine adds to it, and until work goes on after a start."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,10 +14,10 @@ import pytest
 from taskflow.wiring.settings import load
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 pytestmark = [pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")]
-STATEMENT = 0.5 if os.environ.get("TASKFLOW_TEST_FULL") else 5.0
+STATEMENT = 0.5 if FULL else 5.0
 """Seconds that the sweep's own statement may take; more where the machine is busy with other tests."""
 """Seconds that the sweep itself may take."""
 APART = ("api", "consumer", "scheduler")

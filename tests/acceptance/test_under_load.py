@@ -19,12 +19,11 @@ import pytest
 
 from tests.acceptance.cluster import Cluster, Node
 from tests.acceptance.load import Load, Say, finished_once
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
 from tests.throwaway.server import listens
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 PAUSE = 0.0 if FULL else 0.02
 AWAY = float(os.environ.get("TASKFLOW_TEST_AWAY") or (60 if FULL else 2))
 """Seconds without RabbitMQ, at about 100 submits a second."""

@@ -16,8 +16,9 @@ from tests.acceptance.conftest import ADAPTERS, FOUR, LEASE
 from tests.acceptance.system import SHAPES, System
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.api.house import House, opened
-from tests.bug_report import FULL, Report, says
+from tests.bug_report import Report, says
 from tests.bugs.behind import behind
+from tests.support import FULL
 
 __all__ = ["behind"]
 

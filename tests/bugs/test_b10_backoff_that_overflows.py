@@ -22,7 +22,8 @@ from taskflow.core.outage import backoff
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.store import StateStore
 from taskflow.testing.store_facts import T0, at, job, shown, worker
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 EXAMPLES = 20_000 if FULL else 200
 ATTEMPTS = ATTEMPTS_MAX if FULL else 60

@@ -25,8 +25,8 @@ from taskflow.core.outage import Outage, backoff
 from taskflow.flow.loops import Bell, keep
 from tests import servers
 from tests.adapters.postgres_house import url_of
-from tests.bug_report import FULL, Report
-from tests.support import until
+from tests.bug_report import Report
+from tests.support import FULL, until
 from tests.throwaway.proxy import Proxy
 
 FAILURES = 10_000 if FULL else 1_100

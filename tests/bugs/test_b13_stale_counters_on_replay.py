@@ -13,7 +13,8 @@ from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.limits import INTERRUPTIONS_MAX, SNOOZES_MAX
 from taskflow.ports.store import StateStore
 from taskflow.testing.store_facts import LANE, LEASE, T0, at, end, job, shown, worker
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 LATER = 10_000.0
 """Seconds until somebody replays it: long after its deadline and its expiry."""

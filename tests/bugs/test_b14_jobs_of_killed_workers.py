@@ -10,8 +10,8 @@ from collections import Counter
 from functools import partial
 
 from tests.acceptance.system import System
-from tests.bug_report import FULL, Report
-from tests.support import until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until_sync
 
 KILLS = 10 if FULL else 1
 AT_ONCE = 20 if FULL else 5

@@ -20,8 +20,8 @@ from taskflow.core.job import Outcome, State
 from taskflow.testing.store_facts import LEASE, T0, at, job, worker
 from tests.acceptance.cluster import Cluster
 from tests.adapters.postgres_house import emptied, outside, url_of
-from tests.bug_report import FULL, Report
-from tests.support import until, until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until, until_sync
 
 pytestmark = pytest.mark.adapter("postgresql")
 KILLS = 20 if FULL else 5

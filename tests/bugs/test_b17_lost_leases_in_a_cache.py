@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.bug_report import FULL, Report
-from tests.support import until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRedis
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")

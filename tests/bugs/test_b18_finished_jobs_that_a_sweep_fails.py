@@ -15,7 +15,8 @@ from taskflow.core.job import Outcome, State
 from taskflow.flow.loops import Bell
 from taskflow.ports.store import StateStore, WorkerInfo
 from taskflow.testing.store_facts import LANE, end, job, shown
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 JOBS = 10_000 if FULL else 600
 BATCH = 25

@@ -22,8 +22,8 @@ from taskflow.flow.heart import Heart
 from taskflow.ports.store import Beat, StateStore, Workers
 from taskflow.testing.store_facts import at, claimed, end, shown, worker
 from taskflow.wiring.settings import Settings, SettingsError, load
-from tests.bug_report import FULL, Report
-from tests.support import until
+from tests.bug_report import Report
+from tests.support import FULL, until
 
 LEASE, RUN = 60.0, 300.0
 REAL = 12.0 if FULL else 1.0

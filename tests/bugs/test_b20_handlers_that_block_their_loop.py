@@ -10,8 +10,8 @@ import time
 from pathlib import Path
 
 from tests.acceptance.system import System
-from tests.bug_report import FULL, Report
-from tests.support import until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until_sync
 
 SECONDS = 30.0 if FULL else 5.0
 """More than the lease of 4 s; some leases at full scale."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from tests.acceptance.system import System
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 TIMEOUT, LONG = (30.0, 35.0) if FULL else (1.5, 2.2)
 KINDS = {"async": "bug.wilful", "thread": "bug.wilful_thread", "process": "bug.wilful_process"}

@@ -23,8 +23,8 @@ from taskflow.testing.store_facts import LANE, end, job, shown
 from tests import servers
 from tests.acceptance.cluster import Cluster
 from tests.adapters.postgres_house import emptied, url_of
-from tests.bug_report import FULL, Report
-from tests.support import until, until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 
 LEASE = Lease(length=4.0, beat=1.0, fence=3.0) if FULL else Lease(length=2.0, beat=0.5, fence=1.5)

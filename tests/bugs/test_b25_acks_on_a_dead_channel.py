@@ -10,9 +10,9 @@ import time
 
 import pytest
 
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.bugs.behind import Behind
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")

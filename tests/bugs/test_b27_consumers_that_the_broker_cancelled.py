@@ -15,9 +15,9 @@ import aiormq
 import pytest
 from aiormq.abc import AbstractChannel
 
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.bugs.behind import Behind
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 ROUNDS = 20 if FULL else 2

@@ -22,7 +22,8 @@ from taskflow.flow.publish import SHARED
 from taskflow.testing.store_facts import T0
 from tests.acceptance.system import System
 from tests.api.house import House
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 JSON = {"content-type": "application/json"}
 BROKER_BYTES = 16 << 20

@@ -14,9 +14,9 @@ import pytest
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.flow.publish import WAITING, Publisher
 from taskflow.testing.broker import lane_key, tickets_of
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.bugs.behind import Behind
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 TOMORROW = 200_000 if FULL else 2_000
 SUBMITS = 20_000 if FULL else 1_000

@@ -19,9 +19,9 @@ import pytest
 
 from taskflow.adapters.sql import PostgresStore
 from tests.adapters.postgres_house import url_of
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.bugs.behind import Behind
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 ABORTED = 20_000 if FULL else 600

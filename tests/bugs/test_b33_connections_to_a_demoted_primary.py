@@ -21,7 +21,8 @@ from taskflow.core.errors import StoreUnavailable
 from taskflow.testing.facts import until
 from taskflow.testing.store import job
 from tests.api.house import House, opened
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 from tests.throwaway import ThrowawayPostgres, own
 
 pytestmark = pytest.mark.adapter("postgresql")

@@ -21,9 +21,9 @@ from taskflow.core.job import Outcome
 from taskflow.testing.store import claimed, end, job, worker
 from tests import servers
 from tests.adapters.postgres_house import emptied, url_of
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
 from tests.bugs.behind import Behind
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")

@@ -25,8 +25,8 @@ from taskflow.testing.store_facts import job
 from tests.acceptance.cluster import Cluster
 from tests.adapters.postgres_house import emptied, url_of
 from tests.api.house import House, Tickets
-from tests.bug_report import FULL, Report
-from tests.support import until_sync
+from tests.bug_report import Report
+from tests.support import FULL, until_sync
 from tests.throwaway import free_ports
 from tests.throwaway.server import listens
 

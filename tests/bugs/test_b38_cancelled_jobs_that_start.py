@@ -17,7 +17,8 @@ from taskflow.flow.loops import Bell
 from taskflow.ports.store import StateStore
 from taskflow.testing.store_facts import LANE, T0, at, claimed, end, job, shown, worker
 from tests.acceptance.system import System
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 RACES = 5_000 if FULL else 150
 SCHEDULED = 500 if FULL else 100

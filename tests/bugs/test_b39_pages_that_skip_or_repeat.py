@@ -15,7 +15,8 @@ import pytest
 from taskflow.core.job import Outcome
 from taskflow.testing.store_facts import T0, at, end, job
 from tests.api.house import House
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 ROWS = 1_000 if FULL else 100
 BESIDE = 100 if FULL else 10

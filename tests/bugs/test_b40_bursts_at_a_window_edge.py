@@ -19,7 +19,8 @@ from taskflow.adapters.pyrate.redis import RedisLimiter
 from taskflow.ports.limiter import Rate
 from tests.adapters.conftest import redis_namespace, redis_url
 from tests.api.house import opened
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 __all__ = ["redis_namespace", "redis_url"]
 

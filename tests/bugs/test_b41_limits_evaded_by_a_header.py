@@ -17,7 +17,8 @@ from taskflow.adapters.pyrate import MemoryLimiter
 from taskflow.ports.limiter import Rate
 from taskflow.roles.api.client import Proxies
 from tests.api.house import House, opened
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 REQUESTS = 5_000 if FULL else 150
 RATE = Rate(limit=1, period=3_600.0, burst=20)

@@ -18,7 +18,8 @@ from taskflow.tasks import jsontext
 from taskflow.tasks.ending import ending_of_value
 from tests.acceptance.system import System
 from tests.api.house import House
-from tests.bug_report import FULL, Report
+from tests.bug_report import Report
+from tests.support import FULL
 
 EXACT = [
     "1970670598291982290", "9007199254740993", "9223372036854775807", "9223372036854775808", "-9223372036854775809",

@@ -3,7 +3,6 @@ is declared dead before everybody had a whole lease to be heard. `TASKFLOW_TEST_
 
 from __future__ import annotations
 
-import os
 import signal
 import time
 from collections import Counter
@@ -19,11 +18,10 @@ import pytest
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
 from tests.faults.witness import lines
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
 
 four = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 LEASE, JOBS = (30.0, 200) if FULL else (4.0, 20)
 SHORT, LONG = (15.0, 90.0) if FULL else (0.8, 5.0)
 """Seconds that the database is away: less than lets a worker stop its runs, and more than a lease."""

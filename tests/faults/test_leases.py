@@ -3,7 +3,6 @@ still work. The figures are reported; `TASKFLOW_TEST_FULL=1` has them at full sc
 
 from __future__ import annotations
 
-import os
 import signal
 import statistics
 import time
@@ -19,11 +18,10 @@ import pytest
 from tests.acceptance.cluster import Cluster, Node
 from tests.acceptance.load import Say
 from tests.faults.witness import lines
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 
 four = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 LEASE, SWEEP = 2.0, 0.5
 NOISE = 1.0 if FULL else 5.0
 """Seconds that a sweep may come late on a busy machine."""

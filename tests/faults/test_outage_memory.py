@@ -5,7 +5,6 @@ The long form (TASKFLOW_TEST_FULL=1): 10 minutes are too long for one machine's 
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -20,11 +19,10 @@ from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
 from tests.faults.test_s3_and_disk import down, port_of, rss, spooled_in, through
 from tests.faults.watch import Watch
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway.proxy import ProxyThread
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 AWAY: Final = 360.0 if FULL else 3.0
 WARM: Final = 30.0 if FULL else 1.5
 """Seconds of the same load before, after which a process has what it always needs."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -16,7 +15,6 @@ from tests.acceptance.load import Say
 from tests.faults.witness import DEATHS
 from tests.support import until_sync
 
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 INNOCENTS = 50
 KINDS = [("witness.die", death) for death in DEATHS] + [("witness.die_in_thread", "segfault")]
 

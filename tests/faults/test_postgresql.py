@@ -7,7 +7,6 @@ Each fault has a short form; the long one (TASKFLOW_TEST_FULL=1) keeps it for lo
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -23,12 +22,11 @@ from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
 from tests.faults.house import BACK, House, refused_well, told
 from tests.faults.watch import Watch
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
 from tests.throwaway.proxy import Proxy, ProxyThread
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 HUNG: Final = 30.0 if FULL else 2.5
 """Seconds of a fault in which nobody answers."""
 REFUSED: Final = 20.0 if FULL else 0.3

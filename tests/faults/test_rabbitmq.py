@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -25,12 +24,11 @@ from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
 from tests.faults.house import BACK, House, told
 from tests.faults.watch import Watch
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, own
 from tests.throwaway.proxy import Proxy, ProxyThread
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 LASTS: Final = 20.0 if FULL else 1.0
 ROUNDS: Final = 20 if FULL else 1
 SHAPES: Final = {"together": ["api,consumer,scheduler"], "apart": ["api", "consumer", "scheduler"]}

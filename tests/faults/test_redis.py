@@ -5,7 +5,6 @@ The long form (TASKFLOW_TEST_FULL=1) keeps each fault for longer, and runs in bo
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -16,11 +15,10 @@ from tests.acceptance.conftest import ADAPTERS, FOUR
 from tests.acceptance.load import Say
 from tests.acceptance.system import SHAPES, System
 from tests.faults.watch import Watch
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRedis, own
 from tests.throwaway.proxy import Proxy, ProxyThread
 
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 ENOUGH: Final = 3_000 if FULL else 250
 """Submits under each fault; a fault is found out by the first ones, which must be few of a hundred."""
 RISE: Final = 0.5

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +11,8 @@ import pytest
 from tests.acceptance.load import Say
 from tests.acceptance.system import ROLES, System, embedded, on_servers
 from tests.faults.witness import lines
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 FOUR = ("postgresql", "rabbitmq", "redis", "s3")
 LEASE, BUSY = ("30", 120.0) if FULL else ("2", 2.5)
 SLOWEST = 1.0 if FULL else 2.0

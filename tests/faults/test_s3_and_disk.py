@@ -24,10 +24,9 @@ from tests import servers
 from tests.acceptance.conftest import ADAPTERS, FOUR
 from tests.acceptance.load import Say
 from tests.acceptance.system import SHAPES, System, embedded
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 SHOWN: Final = list(SHAPES) if FULL else ["embedded"]
 LASTS: Final = 60.0 if FULL else 1.5
 LINES: Final = [f"line {n} of a log that is read again at the end" for n in range(20)]

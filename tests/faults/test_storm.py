@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 from collections import Counter
 from collections.abc import Iterator
 from functools import partial
@@ -17,12 +16,11 @@ from taskflow.core.job import RunsIn
 from taskflow.ports.store import TaskInfo
 from tests.acceptance.cluster import Cluster
 from tests.acceptance.load import Say
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import free_ports
 from tests.throwaway.server import listens
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
-FULL = bool(os.environ.get("TASKFLOW_TEST_FULL"))
 KEYS, CLIENTS, PROCESSES = (1_000, 200, 4) if FULL else (20, 50, 2)
 OTHERS = 10
 """One client in so many says something else under the key of the others."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -36,7 +35,7 @@ from taskflow.tasks.registry import Registry
 from taskflow.testing.store_facts import LANE, job
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.flow.fakes import Index, Objects
-from tests.support import lasting, until
+from tests.support import FULL, lasting, until
 
 LEASE = Lease(2.0, beat=0.25, fence=1.5)
 SWEEP = 0.25
@@ -203,7 +202,7 @@ def name() -> Iterator[str]:
         yield made
 
 
-STORES = ("postgresql", "sqlite") if os.environ.get("TASKFLOW_TEST_FULL") else ("postgresql",)
+STORES = ("postgresql", "sqlite") if FULL else ("postgresql",)
 
 
 @pytest.fixture(params=[pytest.param(each, marks=pytest.mark.adapter(each)) for each in STORES])

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from typing import Final
 
 import pytest
 
 from tests.models.lifecycle_check import GUARDS, Guard, explore
+from tests.support import FULL
 
-FAULTS: Final = 4 if os.environ.get("TASKFLOW_TEST_FULL") == "1" else 3
+FAULTS: Final = 4 if FULL else 3
 NEEDED_BY: Final[dict[Guard, tuple[int, str]]] = {
     "standing": (2, "stuck"),
     "alive": (1, "token for a worker that was declared dead"),

@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 import time
 from collections import Counter
@@ -21,7 +20,6 @@ from tests.models import sim_runners
 from tests.models.simulator import LEASE, Process, World, simulate
 from tests.models.virtual_time import pause, virtual_time
 
-FULL: Final = os.environ.get("TASKFLOW_TEST_FULL") == "1"
 SEEDS: Final = 200
 AT_A_TIME: Final = 50
 MOST: Final = 20_000

@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -19,8 +18,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.models import stores
 from tests.models.lifecycle_machine import LifecycleMachine
 from tests.models.stores import House
+from tests.support import FULL
 
-FULL: Final = os.environ.get("TASKFLOW_TEST_FULL") == "1"
 STEPS: Final = 50
 _WORDS: Final = (
     "succeeded failed cancelled snoozed crashed interrupted lost died rescued isolated zombie repeat wished "
