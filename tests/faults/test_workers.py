@@ -332,6 +332,9 @@ async def test_a_claim_of_an_earlier_life_is_given_back_as_what_it_is(store: For
         former = house.consumer.worker.id
         job_id = await house.submit(key="late")
         [claim] = await draw(former, [LANE], ["house.work"], 1)
+        heart = house.consumer.worker._heart
+        assert heart
+        await heart.stop()
         await house.consumer.worker.register()
         assert house.consumer.worker.id != former
         silence(store, draw=draw)
