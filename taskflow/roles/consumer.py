@@ -83,6 +83,7 @@ class Consumer:
         self._tasks = {kind: [task.name for task in registry.by_kind(kind)] for kind in RunsIn}
         self._started: dict[Run, float] = {}
         self._unstarted: list[Claim] = []
+        self._stopped = False
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
@@ -169,6 +170,7 @@ class Consumer:
         self._slots.closed = True
         last_words = min(LAST_WORDS, self._config.graceful / 4)
         await self._wait_for_runs(self._config.graceful - last_words, stop.now)
+        self._stopped = True
         for run in list(self._runners.running()):
             self._runners.stop(*run, StopReason.SHUTDOWN)
         await self._wait_for_runs(last_words, asyncio.Event())
@@ -193,8 +195,8 @@ class Consumer:
     def _start(self, claim: Claim) -> None:
         if self._slots.fenced:
             return  # answered too late: an accepted beat gives it back, or a sweep does
-        if not self._slots.open or claim.worker != self.worker.id:
-            # The answer came after the drain had begun, or to a worker that is no more: who stops runs has been by.
+        if self._stopped or claim.worker != self.worker.id:
+            # Answered when runs have been stopped already, or to a worker that is no more: nobody would stop this one.
             self._unstarted.append(claim)
             if len(self._unstarted) == 1:
                 self._spawn(self._release_unstarted())
