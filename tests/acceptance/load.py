@@ -6,13 +6,21 @@ import http.client
 import json
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 from taskflow.core.job import State
 from tests.acceptance.cluster import Cluster
+from tests.support import until_sync
 
 PATIENCE = 30.0
+FINISHED = "SELECT id::text, count(*) FROM {}.finished GROUP BY id"
+ROWS = {
+    "jobs": "SELECT left(to_jsonb(t)::text, 1500) FROM {}.jobs t LIMIT 20",
+    "finished": "SELECT left(to_jsonb(t)::text, 1500) FROM {}.finished t WHERE state <> 'succeeded' LIMIT 20",
+    "workers": "SELECT left(to_jsonb(t)::text, 500) FROM {}.workers t",
+}
 Say = Callable[[str, str], None]
 """Reports a figure."""
 
@@ -91,6 +99,27 @@ class Load:
         return http.client.HTTPConnection("127.0.0.1", self._ports[turn % len(self._ports)], timeout=PATIENCE)
 
 
+def all_finish_once(cluster: Cluster, load: Load, within: float = 60) -> None:
+    """Wait until what was accepted, no more and no less, has succeeded; say what is amiss where it does not."""
+    try:
+        until_sync(lambda: finished_once(cluster, load), within)
+    except AssertionError:
+        raise AssertionError("\n".join((*amiss(cluster, load), cluster.output[-4_000:]))) from None
+
+
 def finished_once(cluster: Cluster, load: Load) -> bool:
     """Whether what was accepted, no more and no less, has succeeded."""
     return cluster.count(f"state = '{State.SUCCEEDED}'") == len(load.accepted) == cluster.count("true")
+
+
+def amiss(cluster: Cluster, load: Load) -> list[str]:
+    """Everything that keeps `finished_once` from being true."""
+    schema, accepted = cluster.namespace, Counter(load.accepted)
+    finished = Counter({str(row[0]): row[1] for row in cluster.sql(FINISHED.format(schema))})
+    rows = [row[0] for table in ("jobs", "finished", "workers") for row in cluster.sql(ROWS[table].format(schema))]
+    return [
+        f"{len(load.accepted)} accepted, {finished.total()} finished",
+        f"not finished: {sorted(accepted - finished)[:20]}",
+        f"not accepted: {sorted(finished - accepted)[:20]}",
+        *rows,
+    ]

@@ -18,7 +18,7 @@ from statistics import quantiles
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Load, Say, finished_once
+from tests.acceptance.load import Load, Say, all_finish_once
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
 from tests.throwaway.server import listens
@@ -72,7 +72,7 @@ def test_a_rolling_restart_of_the_api_fails_no_request(cluster: Cluster, say: Sa
     )
     assert load.failures == []
     assert load.refused > 0
-    until_sync(lambda: finished_once(cluster, load), 60)
+    all_finish_once(cluster, load)
 
 
 def test_a_rolling_restart_of_the_consumers_charges_no_attempt(cluster: Cluster, say: Say) -> None:
@@ -89,7 +89,7 @@ def test_a_rolling_restart_of_the_consumers_charges_no_attempt(cluster: Cluster,
                 stops.append(restarted(consumer))
                 until_sync(lambda: len(cluster.alive()) == 2, 30)
     assert load.failures == []
-    until_sync(lambda: finished_once(cluster, load), 60)
+    all_finish_once(cluster, load)
     say("jobs over restarts", f"{len(load.accepted)} over {len(stops)}, stops of at most {max(stops):.2f} s")
     assert cluster.count("attempt = 1 AND crashes = 0 AND interruptions = 0") == len(load.accepted)
 
@@ -136,7 +136,7 @@ def test_rabbitmq_may_be_away(tmp_path: Path, say: Say) -> None:
         assert load.failures == []
         assert waited < 15
         assert meanwhile <= 3 * healthy or not FULL, "a busy machine may hold up one of few"
-        until_sync(lambda: finished_once(cluster, load), 60)
+        all_finish_once(cluster, load)
 
 
 def more_finished(cluster: Cluster, enough: int) -> bool:
@@ -184,5 +184,5 @@ def test_redis_forgets_and_every_log_is_deleted(tmp_path: Path, say: Say) -> Non
                         codes |= {cluster.http.get(f"/jobs/{row['job_id']}").status_code}
             assert load.failures == []
             assert codes == {200}
-            until_sync(lambda: finished_once(cluster, load), 60)
+            all_finish_once(cluster, load)
             say("jobs over flushes and deletions", str(len(load.accepted)))
