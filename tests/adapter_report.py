@@ -5,11 +5,12 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
 ADAPTERS: Final = ("postgresql", "rabbitmq", "redis", "s3", "sqlite", "memory", "file")
+PROPERTY: Final = "adapters"
 REQUIRE: Final = "TASKFLOW_TEST_REQUIRE_SERVICES"
 NARROWING: Final = ("keyword", "markexpr", "lf", "failedfirst", "deselect", "ignore", "ignore_glob", "maxfail")
 
@@ -19,7 +20,6 @@ class AdapterReport:
 
     def __init__(self, config: pytest.Config) -> None:
         self._config = config
-        self._of: dict[str, tuple[str, ...]] = {}
         self._run: Counter[str] = Counter()
         self._skipped: Counter[str] = Counter()
 
@@ -30,11 +30,12 @@ class AdapterReport:
             names = tuple(name for mark in item.iter_markers("adapter") for name in mark.args)
             if wrong := set(names) - set(ADAPTERS):
                 raise pytest.UsageError(f"{item.nodeid}: there is no adapter {', '.join(sorted(wrong))}")
-            self._of[item.nodeid] = names
+            item.user_properties.append((PROPERTY, names))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         """A test counts when it has run, and when it did not."""
-        names = self._of.get(report.nodeid, ())
+        # A property reaches whoever counts, also from the process of another worker.
+        names = _names(report)
         if report.skipped and not hasattr(report, "wasxfail"):
             self._skipped.update(names)
         elif report.when == "call" or (report.when == "setup" and report.failed):
@@ -43,12 +44,14 @@ class AdapterReport:
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
         """A run that looks green and left an adapter out is not."""
+        if hasattr(self._config, "workerinput"):
+            return  # one of several, which saw only a part
         if self._missing() and session.exitstatus in {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}:
             session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
     def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
         """A line an adapter."""
-        if not any(self._of.values()) or self._config.option.collectonly:
+        if not (self._run or self._skipped):
             return
         terminalreporter.section("adapters")
         for name in ADAPTERS:
@@ -75,3 +78,9 @@ class AdapterReport:
             return False
         wanted = [self._config.rootpath / path for path in self._config.getini("testpaths")]
         return [self._config.invocation_params.dir / argument for argument in self._config.args] in (wanted, [])
+
+
+def _names(report: pytest.TestReport) -> tuple[str, ...]:
+    """What the test of a report runs on."""
+    said: dict[str, Any] = dict(report.user_properties)
+    return tuple(said.get(PROPERTY, ()))

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
 from tests import servers
 from tests.adapter_report import AdapterReport
 from tests.bug_report import BugReport
+from tests.figures import Figures, Say, says
 from tests.support import FULL
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, own
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count tests by adapter, and keep what those of bugs say."""
+    """Count tests by adapter, and keep what they say."""
     config.pluginmanager.register(AdapterReport(config), "adapter-report")
     config.pluginmanager.register(BugReport(), "bug-report")
+    config.pluginmanager.register(Figures(), "figures")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -63,15 +64,6 @@ def anyio_backend() -> tuple[str, dict[str, bool]]:
 
 
 @pytest.fixture
-def say(
-    record_property: Callable[[str, object], None], capfd: pytest.CaptureFixture[str]
-) -> Callable[[str, str], None]:
+def say(request: pytest.FixtureRequest) -> Say:
     """Report a figure, also where the test passes."""
-
-    def tell(what: str, figure: str) -> None:
-        record_property(what, figure)
-        with capfd.disabled():
-            sys.stdout.write(f"\n  {what}: {figure}\n")
-            sys.stdout.flush()
-
-    return tell
+    return says(request.node)

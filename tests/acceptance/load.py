@@ -7,7 +7,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 from taskflow.core.job import State
@@ -21,8 +21,6 @@ ROWS = {
     "finished": "SELECT left(to_jsonb(t)::text, 1500) FROM {}.finished t WHERE state <> 'succeeded' LIMIT 20",
     "workers": "SELECT left(to_jsonb(t)::text, 500) FROM {}.workers t",
 }
-Say = Callable[[str, str], None]
-"""Reports a figure."""
 
 
 class Load:

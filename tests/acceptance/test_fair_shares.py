@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
+from tests.figures import Say
 from tests.support import FULL, until_sync
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")

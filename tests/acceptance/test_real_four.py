@@ -13,7 +13,7 @@ import pytest
 
 from taskflow.wiring.settings import load
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
+from tests.figures import Say
 from tests.support import FULL, until_sync
 
 pytestmark = [pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")]

@@ -18,7 +18,8 @@ from statistics import quantiles
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Load, Say, all_finish_once
+from tests.acceptance.load import Load, all_finish_once
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
 from tests.throwaway.server import listens

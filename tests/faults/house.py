@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
 from tests.faults.watch import Answer, Watch
+from tests.figures import Say
 from tests.support import until_sync
 
 BACK: Final = 30.0

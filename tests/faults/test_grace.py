@@ -16,8 +16,8 @@ import asyncpg
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
 from tests.faults.witness import lines
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
 

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Say
 from tests.faults.witness import lines
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 

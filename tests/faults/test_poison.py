@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Say
 from tests.faults.witness import DEATHS
+from tests.figures import Say
 from tests.support import until_sync
 
 INNOCENTS = 50

@@ -19,9 +19,9 @@ import asyncpg
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
 from tests.faults.house import BACK, House, refused_well, told
 from tests.faults.watch import Watch
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
 from tests.throwaway.proxy import Proxy, ProxyThread

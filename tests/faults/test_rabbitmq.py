@@ -21,9 +21,9 @@ import pytest
 from aiormq.abc import AbstractChannel
 
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
 from tests.faults.house import BACK, House, told
 from tests.faults.watch import Watch
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, own
 from tests.throwaway.proxy import Proxy, ProxyThread

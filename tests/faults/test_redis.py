@@ -12,9 +12,9 @@ from typing import Final
 import pytest
 
 from tests.acceptance.conftest import ADAPTERS, FOUR
-from tests.acceptance.load import Say
 from tests.acceptance.system import SHAPES, System
 from tests.faults.watch import Watch
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRedis, own
 from tests.throwaway.proxy import Proxy, ProxyThread

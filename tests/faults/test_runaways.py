@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.load import Say
 from tests.acceptance.system import ROLES, System, embedded, on_servers
 from tests.faults.witness import lines
+from tests.figures import Say
 from tests.support import FULL, until_sync
 
 FOUR = ("postgresql", "rabbitmq", "redis", "s3")

@@ -22,8 +22,8 @@ import pytest
 
 from tests import servers
 from tests.acceptance.conftest import ADAPTERS, FOUR
-from tests.acceptance.load import Say
 from tests.acceptance.system import SHAPES, System, embedded
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 

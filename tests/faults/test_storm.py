@@ -15,7 +15,7 @@ from taskflow.adapters.sql import PostgresStore
 from taskflow.core.job import RunsIn
 from taskflow.ports.store import TaskInfo
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.load import Say
+from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import free_ports
 from tests.throwaway.server import listens

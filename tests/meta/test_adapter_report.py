@@ -9,10 +9,17 @@ from tests.adapter_report import ADAPTERS, REQUIRE
 pytest_plugins = ["pytester"]
 
 CONFTEST = """
+import pytest
 from tests.adapter_report import AdapterReport
+from tests.figures import Figures, says
 
 def pytest_configure(config):
     config.pluginmanager.register(AdapterReport(config))
+    config.pluginmanager.register(Figures())
+
+@pytest.fixture
+def say(request):
+    return says(request.node)
 """
 EVERY = "\n".join(
     f"""
@@ -78,6 +85,22 @@ def test_all_of_them_are_enough(run: pytest.Pytester) -> None:
     """A full run, however it is asked for."""
     assert run.runpytest().ret == 0
     assert run.runpytest("tests").ret == 0
+
+
+def test_several_processes_are_one_run(run: pytest.Pytester) -> None:
+    """None of them ran tests of every adapter; together they did."""
+    for number, name in enumerate(ADAPTERS):
+        test = f'import pytest\n@pytest.mark.adapter("{name}")\ndef test_one(say): say("took", "{number} s")\n'
+        (run.path / "tests" / f"test_{name}.py").write_text(test)
+    write(run, "")
+    done = run.runpytest("-n", "2", "--dist", "loadfile")
+    assert done.ret == 0
+    done.stdout.fnmatch_lines([f"{name} * 1 run" for name in ADAPTERS])
+    done.stdout.fnmatch_lines(["test_redis.py::test_one", "  took: 2 s"])
+    write(run, SKIPPED)
+    done = run.runpytest("-n", "2", "--dist", "loadfile")
+    assert done.ret == 1
+    done.stdout.fnmatch_lines(["redis * 1 run, 1 skipped"])
 
 
 def test_a_skip_fails_the_run(run: pytest.Pytester) -> None:
