@@ -3,8 +3,9 @@
     python -m tests.faults.harness.chaos --minutes 10 [--seed 7] [--rate 300] [--report build/chaos.json]
 
 Roles are split. One API and one consumer are spared from kills, though not from what happens to the servers: their memory
-and descriptors are measured when all is quiet, once after a third of the time and once at the end. The exit code is 0 where
-nothing was lost, closed twice, stuck, overlapping or unexpected.
+and descriptors are measured when all is quiet, once after a third of the time and once at the end, each time after a burst
+that opens every connection and child process that they may have. The exit code is 0 where nothing was lost, closed twice,
+stuck, overlapping or unexpected.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from tests.faults.harness import troubles
+from tests.faults.harness.brim import brim
 from tests.faults.harness.clients import Crowd
 from tests.faults.harness.ledger import Ledger
 from tests.faults.harness.oracle import SHOWN, Account, account, effects_of, rows_of
@@ -44,6 +46,8 @@ MEASURED: Final = 5.0
 """Minutes from which it makes sense to ask what a process has come to hold."""
 KILLS_EVERY, OTHERS_EVERY = 3.6, 7.0
 """Seconds between two, on average."""
+POOL: Final = 4
+"""Connections of each process to PostgreSQL: so few that a worker can use them all."""
 REST: Final = 180.0
 """Seconds until everything must have ended when no fault is left."""
 STILL: Final = 12.0
@@ -141,8 +145,8 @@ class Report:
 class Director:
     """Keeps the play going."""
 
-    def __init__(self, stage: Stage, crowd: Crowd, report: Report) -> None:
-        self._stage, self._crowd, self._report = stage, crowd, report
+    def __init__(self, stage: Stage, crowd: Crowd, ledger: Ledger, report: Report) -> None:
+        self._stage, self._crowd, self._ledger, self._report = stage, crowd, ledger, report
         self._chance = random.Random(f"{report.seed} troubles")
         self._going: list[tuple[float, Trouble]] = []
         self._tick = threading.Event()
@@ -174,7 +178,8 @@ class Director:
         return time.monotonic() - began
 
     def measure(self) -> None:
-        """The spared ones, once what they hold is not what they are just giving back."""
+        """The spared ones, once all that they may hold is opened, and what they give back is given back."""
+        brim(self._stage, self._ledger, self._report.seed)
         for node in self._stage.nodes:
             if node.spared and node.pid is not None:
                 self._report.measures.setdefault(node.name, []).append(_settled(node, self._stage.peers))
@@ -216,12 +221,12 @@ def _settled(node: Node, peers: Mapping[int, str]) -> Measure:
 def play(directory: Path, minutes: float, seed: int, rate: float) -> Report:
     """All of it."""
     report, ledger = Report(minutes, seed), Ledger()
-    with Stage(directory, NODES) as stage:
+    with Stage(directory, NODES, pool_size=POOL) as stage:
         for node in stage.nodes:
             stage.start(node)
         stage.ready()
         with Crowd(stage.apis, ledger, rate=rate, seed=seed) as crowd:
-            director = Director(stage, crowd, report)
+            director = Director(stage, crowd, ledger, report)
             if minutes >= MEASURED:
                 director.play(minutes * 60 * 0.3)
                 director.rest()

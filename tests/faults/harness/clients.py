@@ -143,11 +143,11 @@ def submit(ledger: Ledger, http: Http, chance: random.Random, entries: Sequence[
         reply = http.ask("POST", path, body, headers)
         if reply is not None and reply.status == 207:
             for entry, item in zip(entries, reply.document["items"], strict=True):
-                _note(ledger, entry, item["status"], item.get("job") or item.get("problem"))
+                note(ledger, entry, item["status"], item.get("job") or item.get("problem"))
         else:
             for entry in entries:
                 if reply is not None:
-                    _note(ledger, entry, reply.status, reply.document)
+                    note(ledger, entry, reply.status, reply.document)
                 elif entry.told is not Told.ACCEPTED:
                     entry.told, entry.tried = Told.UNKNOWN, True
         known = all(entry.told is Told.ACCEPTED for entry in entries)
@@ -156,7 +156,8 @@ def submit(ledger: Ledger, http: Http, chance: random.Random, entries: Sequence[
             return
 
 
-def _note(ledger: Ledger, entry: Entry, status: int, document: Any) -> None:
+def note(ledger: Ledger, entry: Entry, status: int, document: Any) -> None:
+    """What an answer says about a job that was asked for."""
     detail = str(document.get("detail", "")) if isinstance(document, dict) else str(document)
     if status in (200, 202):
         entry.told, entry.job_id = Told.ACCEPTED, document["id"]

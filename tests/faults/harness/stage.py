@@ -15,6 +15,7 @@ from typing import Any, Final, Self
 import asyncpg
 import httpx2
 
+from taskflow.adapters.sql.postgres.url import POOL_SIZE
 from taskflow.wiring import database
 from tests.acceptance.cluster import bare
 from tests.faults.harness.work import VARIABLE as EFFECTS
@@ -66,10 +67,13 @@ class Stage:
     Args:
         nodes: roles by name; `spared` ones end with a `*`.
         directory: where all of it lives.
+        pool_size: most connections of a process to PostgreSQL.
     """
 
-    def __init__(self, directory: Path, nodes: Mapping[str, str], **settings: str) -> None:
-        self.directory, self._settings = directory, settings
+    def __init__(
+        self, directory: Path, nodes: Mapping[str, str], *, pool_size: int = POOL_SIZE, **settings: str
+    ) -> None:
+        self.directory, self._pool_size, self._settings = directory, pool_size, settings
         self.effects = directory / "effects"
         self.servers: dict[str, ThrowawayServer] = {
             "postgresql": ThrowawayPostgres("max_connections=200"),
@@ -198,7 +202,7 @@ class Stage:
             "PYTHONPATH": str(ROOT),
             "TASKFLOW_TASKS_MODULES": "tests.faults.harness.work",
             "TASKFLOW_NAMESPACE": SCHEMA,
-            "TASKFLOW_STORE_URL": f"{through('postgresql')}?schema={SCHEMA}",
+            "TASKFLOW_STORE_URL": f"{through('postgresql')}?schema={SCHEMA}&pool_size={self._pool_size}",
             "TASKFLOW_BROKER_URL": through("rabbitmq"),
             "TASKFLOW_CACHE_URL": through("redis"),
             "TASKFLOW_EVENTS_URL": through("redis"),
