@@ -15,7 +15,7 @@ from taskflow.core.lifecycle import Ending, decide
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.store import Inserted, Swept, WorkerInfo
 from taskflow.testing.store_facts import LEASE
-from tests.models.ledger import KEY_LASTS, WorkerFacts
+from tests.models.history import KEY_LASTS, WorkerFacts
 from tests.models.store_machine import TICK, StoreMachine, pick
 
 TASKS: Final = ("t", "u")
@@ -65,7 +65,7 @@ class LifecycleMachine(StoreMachine):
         """A new job, or the first one of its key."""
         at = self.now + TICK
         owner = self._owner(key, at)
-        before = self.ledger.jobs.get(owner or "")
+        before = self.history.jobs.get(owner or "")
         answer = self._submit(
             expires_at=None if expires is None else at + timedelta(seconds=expires),
             idempotency=None if key is None else Idempotency("jobs", key, "f"),
@@ -76,7 +76,7 @@ class LifecycleMachine(StoreMachine):
             assert (answer.job_id, answer.state) == (owner, before.state)
             self.happened["duplicate"] += 1
         elif key is not None:
-            self.ledger.keys[key] = (answer.job_id, at + KEY_LASTS)
+            self.history.keys[key] = (answer.job_id, at + KEY_LASTS)
 
     def _submit(self, **values: Any) -> Inserted:
         new = NewJob(id=self._name(), runs_in=RunsIn.ASYNC, payload="{}", timeout=20.0, **values)
@@ -88,8 +88,8 @@ class LifecycleMachine(StoreMachine):
         return answer
 
     def _owner(self, key: str | None, at: datetime) -> str | None:
-        owner, until = self.ledger.keys.get(key or "", ("", at))
-        return owner if owner in self.ledger.jobs and until > at else None
+        owner, until = self.history.keys.get(key or "", ("", at))
+        return owner if owner in self.history.jobs and until > at else None
 
     @rule(tasks=st.sampled_from([("u",), TASKS]))
     def register(self, tasks: tuple[str, ...]) -> None:
@@ -103,15 +103,15 @@ class LifecycleMachine(StoreMachine):
         tickets = self.call("register", info)
         assert {ticket.job_id for ticket in tickets} == {job.id for job in self._in(State.WAITING) if job.task in tasks}
         self.happened["unparked"] += len(tickets)
-        self.ledger.workers[info.id] = WorkerFacts(tasks, self.now)
+        self.history.workers[info.id] = WorkerFacts(tasks, self.now)
         return info.id
 
     @rule(who=ANY, which=st.lists(ANY, min_size=1, max_size=5))
     def claim(self, who: int, which: list[int]) -> None:
         """By tickets that may be old, doubled or of somebody else's job."""
         worker, wanted = self._worker(who), [self._job(each, State.QUEUED) for each in which]
-        claims = self.call("claim", worker, wanted, sorted(self.ledger.workers[worker].tasks))
-        due = {job_id for job_id in wanted if self.ledger.may_run(job_id, worker, self.now)}
+        claims = self.call("claim", worker, wanted, sorted(self.history.workers[worker].tasks))
+        due = {job_id for job_id in wanted if self.history.may_run(job_id, worker, self.now)}
         assert {claim.id for claim in claims} == due
         self._started(claims, worker)
 
@@ -124,9 +124,9 @@ class LifecycleMachine(StoreMachine):
     def draw(self, who: int, limit: int, isolated: bool, lanes: list[LaneKey]) -> None:
         """Without any ticket: they may all be lost."""
         worker = self._worker(who)
-        tasks = sorted(self.ledger.workers[worker].tasks)
+        tasks = sorted(self.history.workers[worker].tasks)
         claims = self.call("draw", worker, lanes, tasks, limit, isolated=isolated)
-        due = {each for each in self.ledger.jobs if self.ledger.may_run(each, worker, self.now, isolated=isolated)}
+        due = {each for each in self.history.jobs if self.history.may_run(each, worker, self.now, isolated=isolated)}
         assert {claim.id for claim in claims} <= due
         assert len(claims) == min(limit, len(due)), "a queued row was not found"
         self._started(claims, worker)
@@ -136,14 +136,14 @@ class LifecycleMachine(StoreMachine):
         """As a busy worker does, behind the fronts of some lanes."""
         worker = self._worker(who)
         before = {lane: self.now - timedelta(seconds=age) for lane, age in zip(LANES, ages, strict=False)}
-        tasks = sorted(self.ledger.workers[worker].tasks)
+        tasks = sorted(self.history.workers[worker].tasks)
         claims = self.call("draw", worker, LANES, tasks, 9, queued_before=before)
-        assert all(self.ledger.may_run(claim.id, worker, self.now) for claim in claims)
+        assert all(self.history.may_run(claim.id, worker, self.now) for claim in claims)
         assert {LaneKey(claim.queue, Lane.of(claim.priority)) for claim in claims} <= set(before)
         self._started(claims, worker)
 
     def _started(self, claims: list[Claim], worker: str) -> None:
-        self.ledger.started(claims, worker)
+        self.history.started(claims, worker)
         self.touched = [claim.id for claim in claims]
         self.claims += claims
         self.happened["isolated"] += sum(claim.isolated for claim in claims)
@@ -178,7 +178,7 @@ class LifecycleMachine(StoreMachine):
         said = (claim.id, claim.epoch, ending.outcome)
         # A run ends once: who says it again says the same.
         settlement = self.said.setdefault(said, decide(claim, ending, RetryPolicy(), lambda: 0.5))
-        mine, before = self.ledger.holds(claim), self.ledger.jobs.get(claim.id)
+        mine, before = self.history.holds(claim), self.history.jobs.get(claim.id)
         [settled] = self.call("settle", [settlement])
         if mine:
             assert before is not None
@@ -202,7 +202,7 @@ class LifecycleMachine(StoreMachine):
     def settle_again(self, which: int) -> None:
         """The reply was lost: the repeat is answered with what the first try wrote, and changes nothing."""
         settlement, state = pick(self.written, which)
-        there = settlement.id in self.ledger.jobs
+        there = settlement.id in self.history.jobs
         [settled] = self.call("settle", [settlement])
         assert (settled.state, settled.ticket) == (state if there else None, None)
         self.happened["repeat"] += settled.state is not None
@@ -221,7 +221,7 @@ class LifecycleMachine(StoreMachine):
     def progress(self, which: int) -> None:
         """Heard of the holder of the token only."""
         claim = self._claim(which)
-        mine = self.ledger.holds(claim)
+        mine = self.history.holds(claim)
         self.call("set_progress", [(claim.id, claim.epoch, claim.worker, '{"fraction":0.5}')], timed=False)
         self.touched = [claim.id] if mine else []
 
@@ -229,7 +229,7 @@ class LifecycleMachine(StoreMachine):
     def beat(self, who: int) -> None:
         """Hears of exactly what it runs, unless it was declared dead."""
         worker = self._worker(who)
-        facts = self.ledger.workers[worker]
+        facts = self.history.workers[worker]
         answer = self.call("beat", worker)
         assert answer.alive == (facts.state == "alive")
         if answer.alive:
@@ -245,7 +245,7 @@ class LifecycleMachine(StoreMachine):
     def crash(self, who: int) -> None:
         """Without a word: nothing happens until its lease is over."""
         worker = self._worker(who)
-        self.ledger.workers[worker].silent = True
+        self.history.workers[worker].silent = True
 
     @rule(who=ANY)
     def stop(self, who: int) -> None:
@@ -253,7 +253,7 @@ class LifecycleMachine(StoreMachine):
         worker = self._worker(who)
         self.touched = self._run_by(worker)
         self.call("stop", worker)
-        facts = self.ledger.workers[worker]
+        facts = self.history.workers[worker]
         facts.state = "stopped" if facts.state == "alive" else facts.state
 
     @precondition(lambda self: self.claims)
@@ -262,7 +262,7 @@ class LifecycleMachine(StoreMachine):
         """Of its own runs only, by their epoch."""
         claim = self._claim(which)
         worker = "somebody" if forged else claim.worker
-        mine = self.ledger.holds(claim) and claim.worker == worker
+        mine = self.history.holds(claim) and claim.worker == worker
         self.call("release", worker, [(claim.id, claim.epoch)])
         self.touched = [claim.id] if mine else []
 
@@ -272,14 +272,14 @@ class LifecycleMachine(StoreMachine):
         self.touched = None
         for _ in range(4):
             self.now += timedelta(seconds=LEASE / 2 - 1)
-            for worker, facts in self.ledger.workers.items():
+            for worker, facts in self.history.workers.items():
                 if facts.state == "alive" and not facts.silent:
                     assert self.call("beat", worker).alive
                     facts.heard = self.now
             self._sweep()
         self._sweep()
-        assert not any(facts.silent and facts.state == "alive" for facts in self.ledger.workers.values())
-        alive = {worker for worker, facts in self.ledger.workers.items() if facts.state == "alive"}
+        assert not any(facts.silent and facts.state == "alive" for facts in self.history.workers.values())
+        alive = {worker for worker, facts in self.history.workers.items() if facts.state == "alive"}
         assert {job.worker for job in self._look().values() if job and job.state is State.RUNNING} <= alive
 
     @rule()
@@ -293,7 +293,7 @@ class LifecycleMachine(StoreMachine):
         swept = self.call("sweep", LEASE)
         assert isinstance(swept, Swept)
         for worker in swept.dead_workers:
-            facts = self.ledger.workers[worker]
+            facts = self.history.workers[worker]
             assert facts.state == "alive"
             assert not swept.in_grace
             assert self.now - facts.heard > timedelta(seconds=LEASE)
@@ -307,7 +307,7 @@ class LifecycleMachine(StoreMachine):
         self._cancel(self._job(which, State.RUNNING))
 
     def _cancel(self, job_id: str) -> None:
-        before = self.ledger.jobs.get(job_id)
+        before = self.history.jobs.get(job_id)
         after = self.call("cancel", "default", job_id)
         if before is None or before.state.terminal:
             assert after == before
@@ -320,13 +320,13 @@ class LifecycleMachine(StoreMachine):
     def replay(self, which: int) -> None:
         """The one way back."""
         job_id = self._job(which, State.FAILED)
-        before = self.ledger.jobs.get(job_id)
+        before = self.history.jobs.get(job_id)
         answer = self.call("replay", "default", job_id)
         if before is None:
             assert answer is None
         elif before.state is State.FAILED:
             assert answer[0].state is State.QUEUED
-            self.ledger.replayed(job_id)
+            self.history.replayed(job_id)
             self.happened["replay"] += 1
             self.touched = [job_id]
         else:
@@ -336,13 +336,13 @@ class LifecycleMachine(StoreMachine):
     def set_paused(self, queue: str, paused: bool) -> None:
         """Nothing of it starts any more, or it does again."""
         assert self.call("pause", queue, "lunch", timed=False) if paused else self.call("resume", queue, timed=False)
-        (self.ledger.paused.add if paused else self.ledger.paused.discard)(queue)
+        (self.history.paused.add if paused else self.history.paused.discard)(queue)
 
     @rule()
     def promote(self) -> None:
         """What is due is queued, all of it."""
         promoted = self.call("promote")
-        waits = [job for job in self.ledger.jobs.values() if job.state in {State.SCHEDULED, State.RETRYING}]
+        waits = [job for job in self.history.jobs.values() if job.state in {State.SCHEDULED, State.RETRYING}]
         due = {job.id for job in waits if job.run_at is not None and job.run_at <= self.now}
         assert {ticket.job_id for ticket in promoted.tickets} == due
         assert (promoted.next_due is None) == (len(due) == len(waits))
@@ -360,7 +360,7 @@ class LifecycleMachine(StoreMachine):
         while self.call("retain", keep).more:
             pass
         until = self.now - timedelta(seconds=keep)
-        over = [job for job in self.ledger.jobs.values() if job.state.terminal and job.state is not State.FAILED]
+        over = [job for job in self.history.jobs.values() if job.state.terminal and job.state is not State.FAILED]
         self.gone = {job.id for job in over if job.finished_at is not None and job.finished_at < until}
         self.happened["retained"] += len(self.gone)
 
@@ -378,8 +378,8 @@ class LifecycleMachine(StoreMachine):
         for queue in QUEUES:
             self.set_paused(queue, paused=False)
         worker = self._register(frozenset(TASKS))
-        for facts in self.ledger.workers.values():
-            facts.silent = facts is not self.ledger.workers[worker]
+        for facts in self.history.workers.values():
+            facts.silent = facts is not self.history.workers[worker]
         for _ in range(9):
             self.let_leases_end()
             self.laws()
@@ -392,8 +392,8 @@ class LifecycleMachine(StoreMachine):
                 )
             self.touched = None
             self.laws()
-            if all(job.state.terminal for job in self.ledger.jobs.values()):
+            if all(job.state.terminal for job in self.history.jobs.values()):
                 self._count_records()
                 return
-        stuck = [job for job in self.ledger.jobs.values() if not job.state.terminal]
+        stuck = [job for job in self.history.jobs.values() if not job.state.terminal]
         raise AssertionError(f"stuck: {stuck}")

@@ -1,4 +1,4 @@
-"""A store under test beside what it is compared with: the laws of `ledger` and, for a store on SQL, the store in
+"""A store under test beside what it is compared with: the laws of `history` and, for a store on SQL, the store in
 dictionaries, answer by answer and document by document. That one is held by the laws and by the conformance suite."""
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from taskflow.core.lifecycle import Settlement
 from taskflow.ports.store import JobQuery, StateStore
 from taskflow.testing.memory import MemoryStore
 from taskflow.testing.store_facts import T0
-from tests.models.ledger import Ledger
+from tests.models.history import History
 from tests.models.stores import House
 
 T = TypeVar("T")
@@ -40,7 +40,7 @@ class StoreMachine(RuleBasedStateMachine):
         super().__init__()
         self.store = self.house.fresh()
         self.model = MemoryStore() if self.twin else None
-        self.ledger = Ledger()
+        self.history = History()
         self.now = T0
         self.names = 0
         self.accepted: list[str] = []
@@ -76,14 +76,14 @@ class StoreMachine(RuleBasedStateMachine):
     @invariant()
     def laws(self) -> None:
         """After every step."""
-        self.ledger.look(self._look(), self.touched, self.gone)
+        self.history.look(self._look(), self.touched, self.gone)
         self.touched, self.gone = (), ()
         self.happened["looks"] += 1
 
     def _worker(self, index: int) -> str:
         """Mostly one that lives."""
-        living = [worker for worker, facts in self.ledger.workers.items() if facts.state == "alive"]
-        return pick([*living, *living, *self.ledger.workers], index)
+        living = [worker for worker, facts in self.history.workers.items() if facts.state == "alive"]
+        return pick([*living, *living, *self.history.workers], index)
 
     def _job(self, index: int, likely: State) -> str:
         """Any, one that is in a likely state twice as often."""
@@ -91,17 +91,17 @@ class StoreMachine(RuleBasedStateMachine):
 
     def _claim(self, index: int) -> Claim:
         """Any, a token that holds more often."""
-        holding = [claim for claim in self.claims if self.ledger.holds(claim)]
+        holding = [claim for claim in self.claims if self.history.holds(claim)]
         return pick([*holding, *holding, *self.claims], index)
 
     def _in(self, state: State) -> list[Job]:
-        return [job for job in self.ledger.jobs.values() if job.state is state]
+        return [job for job in self.history.jobs.values() if job.state is state]
 
     def _run_by(self, worker: str) -> list[str]:
         return [job.id for job in self._in(State.RUNNING) if job.worker == worker]
 
     def _count_records(self) -> None:
-        ended = [attempt.outcome for job in self.ledger.jobs.values() for attempt in job.attempts]
+        ended = [attempt.outcome for job in self.history.jobs.values() for attempt in job.attempts]
         self.happened["died"] += ended.count(Outcome.CRASHED)
         self.happened["lost"] += ended.count(Outcome.LOST)
 
@@ -111,7 +111,7 @@ class StoreMachine(RuleBasedStateMachine):
             return {job_id: await whole(store, listed.get(job_id), job_id) for job_id in self.accepted}
 
         async def whole(store: StateStore, listed: Job | None, job_id: str) -> Job | None:
-            known = self.ledger.jobs.get(job_id)
+            known = self.history.jobs.get(job_id)
             if listed is not None and known is not None and replace(listed, attempts=known.attempts) == known:
                 return known
             return await store.get("default", job_id)

@@ -27,7 +27,7 @@ class WorkerFacts:
 
 
 @dataclass(slots=True)
-class Ledger:
+class History:
     """Everything that was seen, and what it allows to be seen next."""
 
     jobs: dict[str, Job] = field(default_factory=dict)
