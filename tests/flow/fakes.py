@@ -1,4 +1,4 @@
-"""An object store, an index and followers in memory, which fail when told to."""
+"""An object store, an index, followers and deliveries in memory, some of which fail when told to."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 
 from taskflow.core.errors import ArtifactsUnavailable, DataRejected, NotFound
+from taskflow.core.job import Ticket
 from taskflow.ports.artifacts import ObjectInfo
 from taskflow.ports.store import ArtifactInfo, Segment
 
@@ -97,6 +98,17 @@ class Followers:
 
     async def ping(self) -> None:
         """Always answers."""
+
+
+class Message:
+    """A delivery that counts its acks."""
+
+    def __init__(self, *tickets: Ticket) -> None:
+        self.tickets: Sequence[Ticket] = tickets
+        self.acks = 0
+
+    async def ack(self) -> None:
+        self.acks += 1
 
 
 async def text_of(index: Index, objects: Objects, job_id: str, epoch: int | None = None) -> bytes:

@@ -9,17 +9,7 @@ from taskflow.core.ids import new_id
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.claim import Claimer, Slots
 from taskflow.flow.intake import HOLD, Intake
-
-
-class Message:
-    """A delivery that counts its acks."""
-
-    def __init__(self, *tickets: Ticket) -> None:
-        self.tickets: Sequence[Ticket] = tickets
-        self.acks = 0
-
-    async def ack(self) -> None:
-        self.acks += 1
+from tests.flow.fakes import Message
 
 
 class Nothing:

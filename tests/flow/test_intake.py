@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 from taskflow.core.job import Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.intake import HOLD, Intake
+from tests.flow.fakes import Message
 
 LANE = LaneKey("default", Lane.NORMAL)
 T0 = datetime(2026, 1, 1, tzinfo=UTC)
-
-
-class Message:
-    """A delivery that counts its acks."""
-
-    def __init__(self, *tickets: Ticket) -> None:
-        self.tickets: Sequence[Ticket] = tickets
-        self.acks = 0
-
-    async def ack(self) -> None:
-        self.acks += 1
 
 
 def ticket(name: str, kind: RunsIn = RunsIn.ASYNC, second: int = 0) -> Ticket:

@@ -83,33 +83,25 @@ async def test_a_batch_is_published_with_the_share_of_the_moment() -> None:
     running.cancel()
 
 
-async def test_what_cannot_be_sent_is_forgotten() -> None:
-    """And counted; the next batch goes out once the broker is back."""
+@pytest.mark.parametrize(
+    ("error", "unknown"), [(BrokerUnavailable("it is down"), False), (ValueError("odd"), True)], ids=["outage", "odd"]
+)
+async def test_what_cannot_be_sent_is_forgotten(
+    caplog: pytest.LogCaptureFixture, error: Exception, unknown: bool
+) -> None:
+    """And counted; the next batch goes out once the broker is back. An error that nobody knows is an outage like any other,
+    with its reason in the log."""
     sink = Sink()
     publisher = Publisher(sink)  # type: ignore[arg-type]
     running = asyncio.create_task(publisher.run())
-    sink.error = BrokerUnavailable("it is down")
+    sink.error = error
     publisher.offer(tickets_of(lane_key(), 3))
     await until(lambda: publisher.forgotten == 3 and not publisher.connected)
     sink.error = None
     publisher.offer(tickets_of(lane_key(), 2))
     await until(lambda: sink.batches == [(2, 1)])
     assert publisher.connected
-    running.cancel()
-
-
-async def test_an_error_that_nobody_knows_ends_no_publishing(caplog: pytest.LogCaptureFixture) -> None:
-    """It is an outage like any other, with its reason in the log."""
-    sink = Sink()
-    publisher = Publisher(sink)  # type: ignore[arg-type]
-    running = asyncio.create_task(publisher.run())
-    sink.error = ValueError("odd")
-    publisher.offer(tickets_of(lane_key(), 3))
-    await until(lambda: publisher.forgotten == 3 and not publisher.connected)
-    sink.error = None
-    publisher.offer(tickets_of(lane_key(), 2))
-    await until(lambda: sink.batches == [(2, 1)])
-    assert any("unknown reason" in record.message for record in caplog.records)
+    assert any("unknown reason" in record.message for record in caplog.records) is unknown
     running.cancel()
 
 
