@@ -7,7 +7,6 @@ nothing else. (S3 away, and the figures over minutes: tests/faults/test_outage_m
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 
 import pytest
 
@@ -16,17 +15,12 @@ from taskflow.flow.publish import WAITING, Publisher
 from taskflow.testing.broker import lane_key, tickets_of
 from tests.bug_report import Report
 from tests.bugs.behind import Behind
+from tests.processes import rss
 from tests.support import FULL, until_sync
 
 TOMORROW = 200_000 if FULL else 2_000
 SUBMITS = 20_000 if FULL else 1_000
 GROWTH = 50 << 20
-
-
-def rss(pid: int) -> int:
-    """Bytes of memory that a process has."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) << 10
 
 
 @pytest.mark.adapter("postgresql", "rabbitmq", "redis")

@@ -16,9 +16,10 @@ import pytest
 
 from tests import servers
 from tests.acceptance.cluster import Cluster
-from tests.faults.test_s3_and_disk import down, port_of, rss, spooled_in, through
+from tests.faults.test_s3_and_disk import down, port_of, spooled_in, through
 from tests.faults.watch import Watch
 from tests.figures import Say
+from tests.processes import rss
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import ProxyThread
 

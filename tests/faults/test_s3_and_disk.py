@@ -24,6 +24,7 @@ from tests import servers
 from tests.acceptance.conftest import ADAPTERS, FOUR
 from tests.acceptance.system import SHAPES, System, embedded
 from tests.figures import Say
+from tests.processes import rss
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread
 
@@ -281,9 +282,3 @@ def test_the_disk_of_the_spool_is_full(tmp_path: Path, say: Say) -> None:
         until_sync(lambda: log_of(system, ids[0])[0] == "complete", 40)
         until_sync(lambda: log_of(system, ids[-1])[0] == "truncated", 40)
         assert "lines are missing here" in log_of(system, ids[-1])[1]
-
-
-def rss(pid: int) -> int:
-    """Bytes of memory that a process has."""
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(status.partition("VmRSS:")[2].split()[0]) << 10

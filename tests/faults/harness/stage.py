@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, suppress
+from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
@@ -20,10 +19,13 @@ from taskflow.wiring import database
 from tests.acceptance.cluster import bare
 from tests.faults.harness.work import VARIABLE as EFFECTS
 from tests.faults.harness.zygote import Zygote
+from tests.processes import descriptors, rss
 from tests.support import until_sync
 from tests.throwaway import ThrowawayPostgres, ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
 from tests.throwaway.proxy import ProxyThread
 from tests.throwaway.server import ThrowawayServer
+
+__all__ = ["LEASE", "SCHEMA", "Node", "Stage", "descriptors", "rss"]
 
 ROOT: Final = Path(__file__).parents[3]
 SCHEMA: Final = "chaos"
@@ -222,28 +224,3 @@ class Stage:
             if node.pid is not None and self.code(node) is None:
                 self.signal(node, signal.SIGKILL)
                 self.zygote.wait(node.pid)
-
-
-def rss(pid: int) -> int:
-    """Bytes of memory that a process holds."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGESIZE")
-
-
-def descriptors(pid: int, peers: Mapping[int, str]) -> Counter[str]:
-    """Open files of a process, by what they are: connections by whom they lead to, where `peers` knows the port."""
-    inodes = {f"socket:[{inode}]": peers.get(port, "clients") for inode, port in _connections(pid)}
-    kinds: Counter[str] = Counter()
-    for path in Path(f"/proc/{pid}/fd").iterdir():
-        # It may be closed between two looks.
-        with suppress(OSError):
-            link = str(path.readlink())
-            kinds[inodes.get(link, link.partition(":")[0] if ":[" in link else "files")] += 1
-    return kinds
-
-
-def _connections(pid: int) -> Iterator[tuple[str, int]]:
-    """Inode and remote port of each TCP connection that the process may have."""
-    for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
-        words = line.split()
-        yield words[9], int(words[2].partition(":")[2], 16)
