@@ -15,7 +15,7 @@ from taskflow.core.job import Ticket
 from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import steady, until
 from tests.rabbit import House
-from tests.throwaway.proxy import Proxy
+from tests.throwaway.proxy import Proxy, through
 
 pytestmark = pytest.mark.adapter("rabbitmq")
 
@@ -23,17 +23,14 @@ pytestmark = pytest.mark.adapter("rabbitmq")
 @pytest.fixture
 async def proxy(rabbit: House) -> AsyncIterator[Proxy]:
     """Stands before RabbitMQ."""
-    parts = urlsplit(rabbit.url)
-    async with Proxy(parts.port or 5672, parts.hostname or "") as running:
+    async with Proxy.before(rabbit.url) as running:
         yield running
 
 
 @pytest.fixture
-def through(rabbit: House, proxy: Proxy) -> RabbitBroker:
-    """A broker that goes through the proxy, not opened."""
-    parts = urlsplit(rabbit.url)
-    url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}").geturl()
-    return RabbitBroker.from_url(url, namespace=rabbit.namespace)
+def behind(rabbit: House, proxy: Proxy) -> RabbitBroker:
+    """A broker behind the proxy, not opened."""
+    return RabbitBroker.from_url(through(rabbit.url, proxy), namespace=rabbit.namespace)
 
 
 @pytest.fixture
@@ -70,11 +67,11 @@ async def answers(opened: RabbitBroker) -> bool:
     return True
 
 
-async def test_the_process_starts_while_rabbitmq_is_down(through: RabbitBroker, proxy: Proxy, impatient: None) -> None:
+async def test_the_process_starts_while_rabbitmq_is_down(behind: RabbitBroker, proxy: Proxy, impatient: None) -> None:
     """Nothing raises but what needs the broker; once it is there, everything works."""
     key, landing = lane_key(), Landing()
     proxy.refuse()
-    async with through as opened, opened.consume([key], 10, landing) as consumption:
+    async with behind as opened, opened.consume([key], 10, landing) as consumption:
         assert not consumption.live
         with pytest.raises(BrokerUnavailable, match="cannot be reached"):
             await opened.ping()
@@ -91,10 +88,10 @@ async def test_the_process_starts_while_rabbitmq_is_down(through: RabbitBroker, 
         await until(lambda: landing.tickets == sent)
 
 
-async def test_a_cut_link_comes_back(through: RabbitBroker, proxy: Proxy, rabbit: House) -> None:
+async def test_a_cut_link_comes_back(behind: RabbitBroker, proxy: Proxy, rabbit: House) -> None:
     """Again and again; deliveries of the dead channel are acked without an error, and come once more."""
     key, landing = lane_key(), Landing()
-    async with through as opened, opened.consume([key], 10, landing) as consumption:
+    async with behind as opened, opened.consume([key], 10, landing) as consumption:
         for _ in range(5):
             await until(lambda: consumption.live)
             sent = tickets_of(key, 1)
@@ -114,10 +111,10 @@ async def test_a_cut_link_comes_back(through: RabbitBroker, proxy: Proxy, rabbit
         await until(lambda: answers(opened))
 
 
-async def test_a_publish_that_is_cut_off_says_so(through: RabbitBroker, proxy: Proxy) -> None:
+async def test_a_publish_that_is_cut_off_says_so(behind: RabbitBroker, proxy: Proxy) -> None:
     """Whatever the driver raises is a BrokerUnavailable; its CancelledErrors are nobody's wish."""
     key = lane_key()
-    async with through as opened:
+    async with behind as opened:
         await opened.publish(tickets_of(key, 1))
         proxy.freeze()
         publishing_now = asyncio.create_task(opened.publish(tickets_of(key, 100)))
@@ -129,10 +126,10 @@ async def test_a_publish_that_is_cut_off_says_so(through: RabbitBroker, proxy: P
         proxy.thaw()
 
 
-async def test_a_frozen_link_is_given_up(through: RabbitBroker, proxy: Proxy, impatient: None) -> None:
+async def test_a_frozen_link_is_given_up(behind: RabbitBroker, proxy: Proxy, impatient: None) -> None:
     """Nothing is closed and nothing answers: publish and ping end in time, and new connections are made."""
     key, landing = lane_key(), Landing()
-    async with through as opened, opened.consume([key], 10, landing) as consumption:
+    async with behind as opened, opened.consume([key], 10, landing) as consumption:
         await deliver(opened, tickets_of(key, 1))
         await until(lambda: landing.tickets)
         before = proxy.accepted
@@ -152,13 +149,12 @@ async def test_a_frozen_link_is_given_up(through: RabbitBroker, proxy: Proxy, im
         assert consumption.live
 
 
-async def test_heartbeats_find_a_silent_link(through: RabbitBroker, rabbit: House, proxy: Proxy) -> None:
+async def test_heartbeats_find_a_silent_link(rabbit: House, proxy: Proxy) -> None:
     """The driver ends its own awaits with cancellations then: the supervisor survives them, and connects again."""
-    parts = urlsplit(rabbit.url)
-    url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}", query="heartbeat=1")
     key, landing = lane_key(), Landing()
+    url = urlsplit(through(rabbit.url, proxy))._replace(query="heartbeat=1").geturl()
     async with (
-        RabbitBroker.from_url(url.geturl(), namespace=rabbit.namespace) as opened,
+        RabbitBroker.from_url(url, namespace=rabbit.namespace) as opened,
         opened.consume([key], 10, landing) as consumption,
     ):
         await until(lambda: consumption.live)
@@ -172,10 +168,10 @@ async def test_heartbeats_find_a_silent_link(through: RabbitBroker, rabbit: Hous
         await until(lambda: sent[0] in landing.tickets)
 
 
-async def test_a_black_hole_at_connecting_is_left(through: RabbitBroker, proxy: Proxy, impatient: None) -> None:
+async def test_a_black_hole_at_connecting_is_left(behind: RabbitBroker, proxy: Proxy, impatient: None) -> None:
     """A connection that is taken and never answered is no reason to wait for ever."""
     proxy.swallow()
-    async with through as opened:
+    async with behind as opened:
         await until(lambda: proxy.accepted >= 6)
         assert opened._publish_link.connection is None
         proxy.swallow(False)
@@ -183,10 +179,10 @@ async def test_a_black_hole_at_connecting_is_left(through: RabbitBroker, proxy: 
         await until(lambda: answers(opened))
 
 
-async def test_closing_never_hangs(through: RabbitBroker, proxy: Proxy, impatient: None) -> None:
+async def test_closing_never_hangs(behind: RabbitBroker, proxy: Proxy, impatient: None) -> None:
     """Not even on a link that is frozen."""
     key, landing = lane_key(), Landing()
-    async with through as opened, opened.consume([key], 10, landing) as consumption:
+    async with behind as opened, opened.consume([key], 10, landing) as consumption:
         await until(lambda: consumption.live)
         await deliver(opened, tickets_of(key, 2))
         await until(lambda: len(landing.tickets) == 2)
@@ -198,12 +194,11 @@ async def test_closing_never_hangs(through: RabbitBroker, proxy: Proxy, impatien
     proxy.thaw()
 
 
-async def test_a_link_that_flaps_is_not_hammered(through: RabbitBroker, proxy: Proxy) -> None:
+async def test_a_link_that_flaps_is_not_hammered(behind: RabbitBroker, proxy: Proxy) -> None:
     """Connections that die at once are tried again with growing pauses."""
-    async with through as opened:
+    async with behind as opened:
         await until(lambda: opened._publish_link.connection is not None)
-        proxy.refuse()
-        proxy.cut()
+        proxy.part()
         before = proxy.accepted
         await steady(lambda: proxy.accepted - before <= 16, during=1.0)
         assert proxy.accepted > before

@@ -16,7 +16,7 @@ from taskflow.core.errors import BrokerUnavailable
 from taskflow.testing.broker import Landing, lane_key, tickets_of
 from taskflow.testing.facts import until
 from tests.rabbit import House
-from tests.throwaway.proxy import Proxy
+from tests.throwaway.proxy import Proxy, through
 
 pytestmark = [
     pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificate"),
@@ -39,9 +39,8 @@ async def address(rabbit: House, certificate: Path) -> AsyncIterator[str]:
     """An `amqps:` URL without options."""
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
-    parts = urlsplit(rabbit.url)
-    async with Proxy(parts.port or 5672, parts.hostname or "", tls) as proxy:
-        yield f"amqps://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}{parts.path}"
+    async with Proxy.before(rabbit.url, tls) as proxy:
+        yield urlsplit(through(rabbit.url, proxy))._replace(scheme="amqps", query="").geturl()
 
 
 async def test_an_authority_of_ones_own_is_believed(rabbit: House, address: str, certificate: Path) -> None:

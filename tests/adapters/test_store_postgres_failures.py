@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
-from urllib.parse import urlsplit
 
 import asyncpg
 import pytest
@@ -22,11 +21,9 @@ from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.servers import POSTGRES
 from tests.support import until
 from tests.throwaway import free_ports
-from tests.throwaway.proxy import Proxy
+from tests.throwaway.proxy import Proxy, through
 
 pytestmark = pytest.mark.adapter("postgresql")
-
-PARTS = urlsplit(POSTGRES)
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +45,11 @@ async def store(name: str) -> AsyncIterator[PostgresStore]:
 async def behind(name: str) -> AsyncIterator[tuple[Proxy, PostgresStore]]:
     """A store behind a proxy that can fail."""
     await emptied(name)
-    async with Proxy(PARTS.port or 5432, PARTS.hostname or "127.0.0.1") as proxy:
-        user = (PARTS.netloc.rpartition("@")[0] + "@") if "@" in PARTS.netloc else ""
-        url = f"postgresql://{user}127.0.0.1:{proxy.port}{PARTS.path}?schema={name}&sslmode=disable"
-        async with PostgresStore.from_url(url) as store:
-            yield proxy, store
+    async with (
+        Proxy.before(POSTGRES) as proxy,
+        PostgresStore.from_url(through(url_of(name, sslmode="disable"), proxy)) as store,
+    ):
+        yield proxy, store
 
 
 async def count(name: str) -> int:

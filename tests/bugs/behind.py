@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests import servers
 from tests.acceptance.cluster import Cluster, Node
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 ROLES = "api,consumer,scheduler"
 
@@ -37,35 +36,26 @@ class Behind:
 
     def part(self, proxy: ProxyThread) -> None:
         """Cut every connection, and let no new one be made."""
-        proxy.do(Proxy.refuse)
-        proxy.do(Proxy.cut)
+        proxy.do(Proxy.part)
 
     def join(self, proxy: ProxyThread) -> None:
         """As before."""
         proxy.do(lambda each: each.refuse(False))
-
-    def faults(self, proxy: ProxyThread, name: str) -> int:
-        """How often a trick met a connection."""
-        return proxy.do(lambda each: each.faults[name])
 
 
 @pytest.fixture(scope="session")
 def behind(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Behind]:
     """One for all bugs: a start costs seconds."""
     directory: Path = tmp_path_factory.mktemp("behind")
-    store, broker = urlsplit(servers.url_of("postgresql")), urlsplit(servers.url_of("rabbitmq"))
     with (
-        ProxyThread(store.port or 5432) as to_store,
-        ProxyThread(broker.port or 5672) as to_broker,
+        ProxyThread.before(servers.POSTGRES) as to_store,
+        ProxyThread.before(servers.AMQP) as to_broker,
         Cluster(directory, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster,
     ):
-        user = f"{store.netloc.rpartition('@')[0]}@" if "@" in store.netloc else ""
+        store = f"{cluster.environment['TASKFLOW_STORE_URL']}&sslmode=disable"
         cluster.environment |= {
-            "TASKFLOW_STORE_URL": f"postgresql://{user}127.0.0.1:{to_store.port}{store.path}"
-            f"?schema={cluster.namespace}&sslmode=disable",
-            "TASKFLOW_BROKER_URL": broker._replace(
-                netloc=f"{broker.username}:{broker.password}@127.0.0.1:{to_broker.port}"
-            ).geturl(),
+            "TASKFLOW_STORE_URL": through(store, to_store),
+            "TASKFLOW_BROKER_URL": through(cluster.broker, to_broker),
             "TASKFLOW_CONSUMER_LEASE": "10",
         }
         yield Behind(cluster, to_store, to_broker)

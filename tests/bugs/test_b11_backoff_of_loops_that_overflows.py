@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
@@ -27,7 +26,7 @@ from tests import servers
 from tests.adapters.postgres_house import url_of
 from tests.bug_report import Report
 from tests.support import FULL, until
-from tests.throwaway.proxy import Proxy
+from tests.throwaway.proxy import Proxy, through
 
 FAILURES = 10_000 if FULL else 1_100
 """2.0 ** 1024 is no float any more."""
@@ -105,20 +104,19 @@ async def test_a_bell_that_rings_makes_no_failing_loop_spin(report: Report) -> N
 @pytest.mark.adapter("postgresql")
 async def test_a_store_is_back_at_once(report: Report, schema: str) -> None:
     """Its pool keeps no count at all."""
-    parts = urlsplit(servers.url_of("postgresql"))
-    async with Proxy(parts.port or 5432, parts.hostname or "127.0.0.1") as proxy:
-        url = url_of(schema).replace(parts.netloc, f"{parts.netloc.rpartition('@')[0]}@127.0.0.1:{proxy.port}")
-        async with PostgresStore.from_url(f"{url}&sslmode=disable") as store:
-            proxy.refuse()
-            proxy.cut()
-            refused = 0
-            for _ in range(FAILURES):
-                with pytest.raises(StoreUnavailable):
-                    await store.ping()
-                refused += 1
-            proxy.refuse(False)
-            await store.ping()
-            report("B11", scale=f"PostgreSQL asked {refused} times", faults=proxy.faults["refused"])
+    async with (
+        Proxy.before(servers.POSTGRES) as proxy,
+        PostgresStore.from_url(through(url_of(schema, sslmode="disable"), proxy)) as store,
+    ):
+        proxy.part()
+        refused = 0
+        for _ in range(FAILURES):
+            with pytest.raises(StoreUnavailable):
+                await store.ping()
+            refused += 1
+        proxy.refuse(False)
+        await store.ping()
+        report("B11", scale=f"PostgreSQL asked {refused} times", faults=proxy.faults["refused"])
 
 
 def hasty(monkeypatch: pytest.MonkeyPatch, place: object, name: str, real: Callable[..., float]) -> list[float]:
@@ -139,12 +137,9 @@ async def test_links_to_rabbitmq_come_back(
 ) -> None:
     """Both of them, and each is told once."""
     pauses = hasty(monkeypatch, link, "pause", calls.pause)
-    parts = urlsplit(servers.url_of("rabbitmq"))
-    async with Proxy(parts.port or 5672, parts.hostname or "127.0.0.1") as proxy:
-        url = parts._replace(netloc=f"{parts.username}:{parts.password}@127.0.0.1:{proxy.port}").geturl()
-        async with RabbitBroker.from_url(url, namespace="b11") as broker:
-            proxy.refuse()
-            proxy.cut()
+    async with Proxy.before(servers.AMQP) as proxy:
+        async with RabbitBroker.from_url(through(servers.AMQP, proxy), namespace="b11") as broker:
+            proxy.part()
             await until(lambda: proxy.faults["refused"] > 2 * FAILURES, 60)
             proxy.refuse(False)
             await until(lambda: broker._publish_link.connection and broker._consume_link.connection)
@@ -160,11 +155,9 @@ async def test_a_link_to_redis_comes_back(
 ) -> None:
     """And is told once."""
     pauses = hasty(monkeypatch, redis_link, "backoff", backoff)
-    parts = urlsplit(servers.url_of("redis"))
-    async with Proxy(parts.port or 6379, parts.hostname or "127.0.0.1") as proxy:
-        async with RedisLink(f"redis://127.0.0.1:{proxy.port}/0", "b11") as opened:
-            proxy.refuse()
-            proxy.cut()
+    async with Proxy.before(servers.REDIS) as proxy:
+        async with RedisLink(through(servers.REDIS, proxy), "b11") as opened:
+            proxy.part()
             assert await opened.call(lambda redis: redis.get("b11")) is None
             await until(lambda: proxy.faults["refused"] > FAILURES, 60)
             proxy.refuse(False)

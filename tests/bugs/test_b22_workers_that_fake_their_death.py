@@ -11,7 +11,6 @@ from collections import Counter
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit, urlunsplit
 
 import pytest
 
@@ -25,30 +24,21 @@ from tests.acceptance.cluster import Cluster
 from tests.adapters.postgres_house import emptied, url_of
 from tests.bug_report import Report
 from tests.support import FULL, until, until_sync
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 LEASE = Lease(length=4.0, beat=1.0, fence=3.0) if FULL else Lease(length=2.0, beat=0.5, fence=1.5)
 PARTITIONS = 5
-
-
-def through(url: str, port: int) -> str:
-    """The URL of a server, by way of a proxy."""
-    parts = urlsplit(url)
-    user = (parts.netloc.rpartition("@")[0] + "@") if "@" in parts.netloc else ""
-    query = "&".join(filter(None, (parts.query, "sslmode=disable" if parts.scheme == "postgresql" else "")))
-    return urlunsplit(parts._replace(netloc=f"{user}127.0.0.1:{port}", query=query))
 
 
 @pytest.mark.adapter("postgresql")
 async def test_it_stops_before_another_takes_over(schema: str, report: Report) -> None:
     """A worker whose network swallows everything both ways, beside sweeps that never rest."""
     await emptied(schema)
-    parts = urlsplit(servers.POSTGRES)
     fenced: list[float] = []
     async with (
-        Proxy(parts.port or 5432, parts.hostname or "127.0.0.1") as proxy,
+        Proxy.before(servers.POSTGRES) as proxy,
         PostgresStore.from_url(url_of(schema)) as store,
-        PostgresStore.from_url(through(url_of(schema), proxy.port)) as far,
+        PostgresStore.from_url(through(url_of(schema, sslmode="disable"), proxy)) as far,
     ):
         worker = Worker(
             far,
@@ -102,17 +92,14 @@ async def test_it_stops_before_another_takes_over(schema: str, report: Report) -
 def test_a_process_that_is_cut_off(tmp_path: Path, report: Report) -> None:
     """From PostgreSQL and RabbitMQ for three leases, five times; what it ran is done by another, once."""
     with Cluster(tmp_path) as cluster, ExitStack() as stack:
-        broker = urlsplit(cluster.broker)
-        proxies = [
-            stack.enter_context(ProxyThread(port))
-            for port in (urlsplit(cluster.database).port or 5432, broker.port or 5672)
-        ]
+        store, broker = cluster.environment["TASKFLOW_STORE_URL"], cluster.broker
+        proxies = [stack.enter_context(ProxyThread.before(url)) for url in (store, broker)]
         cluster.node("api,scheduler")
         cluster.node("consumer", TASKFLOW_CONSUMER_SLOTS="2")
         far = cluster.node(
             "consumer",
-            TASKFLOW_STORE_URL=through(cluster.environment["TASKFLOW_STORE_URL"], proxies[0].port),
-            TASKFLOW_BROKER_URL=through(cluster.broker, proxies[1].port),
+            TASKFLOW_STORE_URL=through(f"{store}&sslmode=disable", proxies[0]),
+            TASKFLOW_BROKER_URL=through(broker, proxies[1]),
         )
         cluster.ready(2)
         jobs, accepted = 40, 0

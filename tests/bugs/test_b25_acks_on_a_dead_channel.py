@@ -22,7 +22,7 @@ ROUNDS = 10 if FULL else 1
 
 def test_the_link_is_cut_while_jobs_run(behind: Behind, report: Report) -> None:
     """Twenty that run, and twenty more whose tickets were delivered."""
-    cluster, cuts = behind.cluster, behind.faults(behind.broker, "cut")
+    cluster, cuts = behind.cluster, behind.broker.faults["cut"]
     every: list[str] = []
     for _ in range(ROUNDS):
         ids = cluster.submit("demo.sleep", {"seconds": AWAY + 0.5}, count=20)
@@ -43,4 +43,4 @@ def test_the_link_is_cut_while_jobs_run(behind: Behind, report: Report) -> None:
     once = "', '".join(every)
     assert cluster.count(f"id IN ('{once}') AND epoch = 1 AND attempt = 1 AND crashes = 0") == len(every)
     assert "Traceback" not in behind.node.output
-    report("B25", scale=f"{len(every)} jobs", faults=behind.faults(behind.broker, "cut") - cuts)
+    report("B25", scale=f"{len(every)} jobs", faults=behind.broker.faults["cut"] - cuts)

@@ -59,19 +59,19 @@ def test_the_broker_does_not_answer(behind: Behind, report: Report, how: str) ->
     until_sync(lambda: cluster.http.get("/health/ready").status_code == 200, 30)
     before = sockets(behind.node.pid)
     fault = "refused" if how == "away" else "frozen requests"
-    faults = behind.faults(broker, fault)
+    faults = broker.faults[fault]
     if how == "away":
         behind.part(broker)
     else:
         broker.do(Proxy.freeze)
     ids = at_once(cluster)
-    until_sync(lambda: behind.faults(broker, fault) > faults, 20)
+    until_sync(lambda: broker.faults[fault] > faults, 20)
     behind.join(broker)
     broker.do(Proxy.thaw)
     until_sync(lambda: behind.succeeded(ids), 30)
     until_sync(lambda: cluster.http.get("/health/ready").status_code == 200, 30)
     until_sync(lambda: sockets(behind.node.pid) <= before + 10, 30)
-    report("B28", scale=f"{SUBMITS} submits, RabbitMQ {how}", faults=behind.faults(broker, fault) - faults)
+    report("B28", scale=f"{SUBMITS} submits, RabbitMQ {how}", faults=broker.faults[fault] - faults)
 
 
 if FULL:

@@ -29,11 +29,11 @@ def test_a_process_does_not_grow(behind: Behind, report: Report) -> None:
     cluster, pid = behind.cluster, behind.node.pid
     warm = cluster.submit("test.noop", count=500)
     until_sync(lambda: behind.succeeded(warm), 30)
-    before, refused = rss(pid), behind.faults(behind.broker, "refused")
+    before, refused = rss(pid), behind.broker.faults["refused"]
     behind.part(behind.broker)
     ids = cluster.submit("test.noop", count=SUBMITS)
     cluster.submit("test.noop", count=TOMORROW, delay="1d")
-    until_sync(lambda: behind.faults(behind.broker, "refused") > refused, 20)
+    until_sync(lambda: behind.broker.faults["refused"] > refused, 20)
     within = rss(pid)
     behind.join(behind.broker)
     until_sync(lambda: behind.succeeded(ids), 120)
@@ -45,7 +45,7 @@ def test_a_process_does_not_grow(behind: Behind, report: Report) -> None:
     report(
         "B30",
         scale=f"{SUBMITS} submits, {TOMORROW} for tomorrow: {(within - before) / 2**20:+.1f} MiB",
-        faults=behind.faults(behind.broker, "refused") - refused,
+        faults=behind.broker.faults["refused"] - refused,
     )
 
 

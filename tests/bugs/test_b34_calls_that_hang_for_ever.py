@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -24,7 +23,7 @@ from tests.adapters.postgres_house import emptied, url_of
 from tests.bug_report import Report
 from tests.bugs.behind import Behind
 from tests.support import FULL, until_sync
-from tests.throwaway.proxy import Proxy
+from tests.throwaway.proxy import Proxy, through
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 STALLED = 120.0 if FULL else 3.0
@@ -34,7 +33,7 @@ BACK = 30.0
 def test_every_loop_goes_on(behind: Behind, report: Report) -> None:
     """A job falls due while nothing passes: promoted, claimed, run and settled soon after. What ran meanwhile ends as ever."""
     cluster, store = behind.cluster, behind.store
-    before = behind.faults(store, "frozen requests")
+    before = store.faults["frozen requests"]
     running = cluster.submit("demo.sleep", {"seconds": 1.0}, count=5)
     due = cluster.submit("demo.echo", {"due": True}, count=20, delay=1)
     until_sync(lambda: cluster.count("state = 'running'", "jobs") == len(running), 20)
@@ -46,7 +45,7 @@ def test_every_loop_goes_on(behind: Behind, report: Report) -> None:
         other.environment["TASKFLOW_STORE_URL"] = f"{cluster.database}?schema={cluster.namespace}"
         other.start()
         until_sync(lambda: cluster.count("state = 'scheduled'", "jobs") == 0, 30)
-    until_sync(lambda: time.monotonic() > end_at and behind.faults(store, "frozen requests") > before, STALLED + 20)
+    until_sync(lambda: time.monotonic() > end_at and store.faults["frozen requests"] > before, STALLED + 20)
     store.do(Proxy.thaw)
     healed = time.monotonic()
     until_sync(lambda: cluster.count("state = 'scheduled'", "jobs") == 0, BACK)
@@ -57,7 +56,7 @@ def test_every_loop_goes_on(behind: Behind, report: Report) -> None:
     until_sync(lambda: cluster.http.get("/health/ready").status_code == 200, BACK)
     if other is not None:
         other.stop()
-    faults = behind.faults(store, "frozen requests") - before
+    faults = store.faults["frozen requests"] - before
     report("B34", scale=f"{STALLED:g} s without a word, all done {back:.1f} s after it", faults=faults)
 
 
@@ -67,11 +66,9 @@ async def test_every_call_has_a_deadline(report: Report, schema: str, monkeypatc
     for method in (Database.run, Database.fetch):
         assert method.__kwdefaults__
         monkeypatch.setitem(method.__kwdefaults__, "within", longest)
-    parts = urlsplit(servers.url_of("postgresql"))
     await emptied(schema)
-    async with Proxy(parts.port or 5432, parts.hostname or "127.0.0.1") as proxy:
-        user = f"{parts.netloc.rpartition('@')[0]}@" if "@" in parts.netloc else ""
-        url = url_of(schema, pool_size="30", sslmode="disable").replace(parts.netloc, f"{user}127.0.0.1:{proxy.port}")
+    async with Proxy.before(servers.POSTGRES) as proxy:
+        url = through(url_of(schema, pool_size="30", sslmode="disable"), proxy)
         async with PostgresStore.from_url(url) as store:
             me = await worker(store)
             claim = await claimed(store, me)

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -19,7 +18,7 @@ from tests.acceptance.cluster import Cluster, Node
 from tests.faults.witness import lines
 from tests.figures import Say
 from tests.support import FULL, until_sync
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 four = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 LEASE, SWEEP = 2.0, 0.5
@@ -151,19 +150,14 @@ def test_a_worker_that_was_buried_alive_settles_nothing_and_works_on(cluster: Cl
 
 def behind(cluster: Cluster, proxy: ProxyThread) -> Node:
     """A consumer that reaches PostgreSQL through a proxy only."""
-    server = urlsplit(cluster.database)
-    url = cluster.environment["TASKFLOW_STORE_URL"].replace(
-        f"{server.hostname}:{server.port}", f"127.0.0.1:{proxy.port}"
-    )
-    assert str(proxy.port) in url
-    return cluster.node("consumer", TASKFLOW_STORE_URL=url)
+    return cluster.node("consumer", TASKFLOW_STORE_URL=through(cluster.environment["TASKFLOW_STORE_URL"], proxy))
 
 
 @four
 def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(cluster: Cluster, say: Say) -> None:
     """Nothing passes between it and PostgreSQL: each handler is told to stop before its row is rescued, and when the
     network is back the worker is another one."""
-    with ProxyThread(urlsplit(cluster.database).port or 5432) as proxy:
+    with ProxyThread.before(cluster.database) as proxy:
         cut_off = behind(cluster, proxy)
         cluster.ready()
         margins: list[float] = []
@@ -179,7 +173,7 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(clust
             margins += [taken - when for when in stopped]
             proxy.do(Proxy.thaw)
             until_succeeded(cluster, number * ZOMBIES)
-        assert proxy.do(lambda it: it.faults["frozen requests"]) > 0
+        assert proxy.faults["frozen requests"] > 0
         before_takeover = sum(margin > 0 for margin in margins)
         say(
             "cut off from PostgreSQL",
@@ -194,7 +188,7 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(clust
 def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say: Say) -> None:
     """With their connections, in the middle of whatever: each job is closed once, and no attempt is charged that was not
     made."""
-    with ProxyThread(urlsplit(cluster.database).port or 5432) as proxy:
+    with ProxyThread.before(cluster.database) as proxy:
         consumer = behind(cluster, proxy)
         # One that cannot start ends, and somebody starts it again.
         until_sync(lambda: consumer.started, 20)
@@ -206,7 +200,7 @@ def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say:
             until_succeeded(cluster, 10 * number)
             until_sync(lambda: proxy.do(lambda it: it.losing == 0), 20)
             began += sum(line.what == "began" for line in lines(path))
-        lost = proxy.do(lambda it: it.faults["lost"])
+        lost = proxy.faults["lost"]
     say("600 jobs over lost replies", f"{lost} lost, {began - 600} runs more than jobs")
     closed_once(cluster, 600)
     assert cluster.count("attempt = 1") == 600

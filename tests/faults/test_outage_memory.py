@@ -10,18 +10,17 @@ from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 
 from tests import servers
 from tests.acceptance.cluster import Cluster
-from tests.faults.test_s3_and_disk import down, port_of, spooled_in, through
+from tests.faults.test_s3_and_disk import bucket_through, down, spooled_in
 from tests.faults.watch import Watch
 from tests.figures import Say
 from tests.processes import rss
 from tests.support import FULL, until_sync
-from tests.throwaway.proxy import ProxyThread
+from tests.throwaway.proxy import ProxyThread, through
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 AWAY: Final = 360.0 if FULL else 3.0
@@ -33,22 +32,21 @@ GROWTH: Final = 50 << 20
 @pytest.fixture
 def broker() -> Iterator[ProxyThread]:
     """The network before RabbitMQ."""
-    with ProxyThread(urlsplit(servers.url_of("rabbitmq")).port or 5672) as proxy:
+    with ProxyThread.before(servers.AMQP) as proxy:
         yield proxy
 
 
 @pytest.fixture
 def bucket() -> Iterator[ProxyThread]:
     """And before S3."""
-    with ProxyThread(port_of(servers.s3().url)) as proxy:
+    with ProxyThread.before(servers.s3().url) as proxy:
         yield proxy
 
 
 def test_an_outage_fills_no_memory(tmp_path: Path, broker: ProxyThread, bucket: ProxyThread, say: Say) -> None:
     """Tickets that cannot go are forgotten beyond a few, log lines lie on disk."""
-    with through(bucket) as settings, Cluster(tmp_path, **settings) as cluster:
-        url = urlsplit(cluster.broker)
-        cluster.environment["TASKFLOW_BROKER_URL"] = cluster.broker.replace(f":{url.port}", f":{broker.port}")
+    with Cluster(tmp_path, **bucket_through(bucket)) as cluster:
+        cluster.environment["TASKFLOW_BROKER_URL"] = through(cluster.broker, broker)
         api, consumer = cluster.node("api"), cluster.node("consumer,scheduler")
         cluster.ready()
         payload = {

@@ -24,7 +24,7 @@ from tests.faults.watch import Watch
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 HUNG: Final = 30.0 if FULL else 2.5
@@ -48,10 +48,6 @@ class Trouble(House):
         super().__init__(cluster)
         self.postgres, self.proxy = postgres, proxy
 
-    def faults(self, name: str) -> int:
-        """How often the network did something to a connection."""
-        return self.proxy.do(lambda proxy: proxy.faults[name])
-
     def sql(self, *statements: str) -> None:
         """Said to the server directly, one by one."""
         for statement in statements:
@@ -70,8 +66,8 @@ class Trouble(House):
 def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
     """One for all tests of this file: a start costs seconds."""
     directory: Path = tmp_path_factory.mktemp("postgresql")
-    with own(ThrowawayPostgres("max_connections=40")) as postgres, ProxyThread(postgres.port) as proxy:
-        url = postgres.url.replace(f":{postgres.port}", f":{proxy.port}")
+    with own(ThrowawayPostgres("max_connections=40")) as postgres, ProxyThread.before(postgres.url) as proxy:
+        url = through(postgres.url, proxy)
         with Cluster(directory, database=postgres.url, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster:
             cluster.environment["TASKFLOW_STORE_URL"] = f"{url}?schema={cluster.namespace}&sslmode=disable"
             for roles in SHAPES[request.param]:
@@ -115,7 +111,7 @@ def test_it_is_slow(trouble: Trouble, say: Say) -> None:
         lasts(watch, HUNG)
         trouble.proxy.do(lambda proxy: proxy.delay(0))
         goes_on(trouble, watch, say, "2 s away")
-    assert trouble.faults("delayed")
+    assert trouble.proxy.faults["delayed"]
     refused_well(watch)
     trouble.settled(watch)
 
@@ -127,7 +123,7 @@ def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
         lasts(watch, HUNG)
         trouble.proxy.do(Proxy.thaw)
         goes_on(trouble, watch, say, "black hole")
-    assert trouble.faults("frozen requests")
+    assert trouble.proxy.faults["frozen requests"]
     refused_well(watch)
     trouble.settled(watch)
 
@@ -138,7 +134,7 @@ def test_connections_are_half_open(trouble: Trouble, say: Say) -> None:
     with trouble.watched() as watch:
         trouble.proxy.do(Proxy.abandon)
         goes_on(trouble, watch, say, "half-open")
-    assert trouble.faults("abandoned")
+    assert trouble.proxy.faults["abandoned"]
     refused_well(watch)
     trouble.settled(watch)
 
@@ -152,7 +148,7 @@ def test_connections_are_reset_in_turn(trouble: Trouble, say: Say) -> None:
             trouble.proxy.do(Proxy.cut)
             until_sync(partial(connected_anew, trouble, before), 20)
         goes_on(trouble, watch, say, f"{resets} resets")
-    assert trouble.faults("cut") >= resets
+    assert trouble.proxy.faults["cut"] >= resets
     refused_well(watch)
     trouble.settled(watch)
 
@@ -279,7 +275,7 @@ def test_the_answers_to_commits_are_lost(trouble: Trouble, say: Say, lost: bytes
     count = 100 if FULL else 15
     with trouble.watched() as watch:
         trouble.proxy.do(lambda proxy: proxy.lose(count, lost))
-        until_sync(lambda: trouble.faults("lost") >= count and not trouble.proxy.do(_losing), 60)
+        until_sync(lambda: trouble.proxy.faults["lost"] >= count and not trouble.proxy.do(_losing), 60)
         goes_on(trouble, watch, say, f"{count} lost answers with {lost.decode()}")
         trouble.proxy.do(lambda proxy: proxy.faults.pop("lost"))
     refused_well(watch)

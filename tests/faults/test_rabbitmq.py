@@ -26,7 +26,7 @@ from tests.faults.watch import Watch
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, own
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 LASTS: Final = 20.0 if FULL else 1.0
@@ -104,10 +104,10 @@ class Trouble(House):
 def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
     """One for all tests of this file: a start costs many seconds."""
     directory = tmp_path_factory.mktemp("rabbitmq")
-    with own(ThrowawayRabbitMQ()) as rabbit, ProxyThread(rabbit.port) as proxy:
+    with own(ThrowawayRabbitMQ()) as rabbit, ProxyThread.before(rabbit.url) as proxy:
         impatient(rabbit)
         with Cluster(directory, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster:
-            cluster.environment["TASKFLOW_BROKER_URL"] = rabbit.url.replace(f":{rabbit.port}", f":{proxy.port}")
+            cluster.environment["TASKFLOW_BROKER_URL"] = through(rabbit.url, proxy)
             cluster.environment["TASKFLOW_CONSUMER_SLOTS"] = str(SLOTS)
             for roles in SHAPES[request.param]:
                 cluster.node(roles)
@@ -238,7 +238,7 @@ def test_it_is_slow(trouble: Trouble, say: Say) -> None:
         trouble.proxy.do(lambda proxy: proxy.delay(1))
         trouble.jobs_run(watch, LASTS)
         trouble.proxy.do(lambda proxy: proxy.delay(0))
-    assert trouble.proxy.do(lambda proxy: proxy.faults["delayed"])
+    assert trouble.proxy.faults["delayed"]
 
 
 def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
@@ -247,7 +247,7 @@ def test_it_is_a_black_hole(trouble: Trouble, say: Say) -> None:
         trouble.proxy.do(Proxy.freeze)
         trouble.jobs_run(watch, LASTS)
         trouble.proxy.do(Proxy.thaw)
-    assert trouble.proxy.do(lambda proxy: proxy.faults["frozen requests"])
+    assert trouble.proxy.faults["frozen requests"]
 
 
 @pytest.mark.full
@@ -256,7 +256,7 @@ def test_connections_are_half_open(trouble: Trouble, say: Say) -> None:
     with submitted(trouble, say, "half-open") as watch:
         trouble.proxy.do(Proxy.abandon)
         trouble.jobs_run(watch, LASTS)
-    assert trouble.proxy.do(lambda proxy: proxy.faults["abandoned"])
+    assert trouble.proxy.faults["abandoned"]
 
 
 def test_connections_are_reset(trouble: Trouble, say: Say) -> None:
@@ -267,7 +267,7 @@ def test_connections_are_reset(trouble: Trouble, say: Say) -> None:
             before = trouble.proxy.do(lambda proxy: proxy.accepted)
             trouble.proxy.do(Proxy.cut)
             until_sync(partial(connected_anew, trouble, before), 20)
-    assert trouble.proxy.do(lambda proxy: proxy.faults["cut"]) >= resets
+    assert trouble.proxy.faults["cut"] >= resets
 
 
 def connected_anew(trouble: Trouble, before: int) -> bool:

@@ -17,7 +17,7 @@ from tests.faults.watch import Watch
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRedis, own
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, through
 
 ENOUGH: Final = 3_000 if FULL else 250
 """Submits under each fault; a fault is found out by the first ones, which must be few of a hundred."""
@@ -34,8 +34,8 @@ def trouble(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, ThrowawayRedis, ProxyThread]]:
     """A system, its Redis, and the network between them. Each submit asks Redis, whose limit is high."""
-    with own(ThrowawayRedis()) as redis, ProxyThread(redis.port) as proxy:
-        url = f"redis://127.0.0.1:{proxy.port}/0"
+    with own(ThrowawayRedis()) as redis, ProxyThread.before(redis.url) as proxy:
+        url = through(redis.url, proxy)
         settings = {f"TASKFLOW_{what}_URL": url for what in ("CACHE", "EVENTS", "LIMITER")}
         directory = tmp_path_factory.mktemp("redis")
         with SHAPES[request.param](directory, TASKFLOW_API_RATE_LIMIT="1000000/second", **settings) as system:

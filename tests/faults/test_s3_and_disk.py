@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit
 
 import pytest
 
@@ -26,7 +25,7 @@ from tests.acceptance.system import SHAPES, System, embedded
 from tests.figures import Say
 from tests.processes import rss
 from tests.support import FULL, until_sync
-from tests.throwaway.proxy import Proxy, ProxyThread
+from tests.throwaway.proxy import Proxy, ProxyThread, address_of, through
 
 SHOWN: Final = list(SHAPES) if FULL else ["embedded"]
 LASTS: Final = 60.0 if FULL else 1.5
@@ -36,20 +35,14 @@ SOON: Final = 2.5 + 2.5
 SPOOL: Final = 1 << 30
 
 
-@contextmanager
-def through(proxy: ProxyThread) -> Iterator[dict[str, str]]:
+def bucket_through(proxy: ProxyThread) -> dict[str, str]:
     """Settings that lead to the bucket by the proxy."""
     bucket = servers.s3()
-    yield {
-        "TASKFLOW_ARTIFACTS_URL": bucket.url.replace(f":{port_of(bucket.url)}", f":{proxy.port}"),
+    return {
+        "TASKFLOW_ARTIFACTS_URL": through(bucket.url, proxy),
         "TASKFLOW_ARTIFACTS_ACCESS_KEY": bucket.access_key,
         "TASKFLOW_ARTIFACTS_SECRET_KEY": bucket.secret_key,
     }
-
-
-def port_of(url: str) -> int:
-    """Of the endpoint in an S3 URL."""
-    return urlsplit(url.partition("endpoint=")[2]).port or 0
 
 
 @pytest.fixture(
@@ -62,9 +55,8 @@ def trouble(
     """A system, and the network before its S3."""
     directory = tmp_path_factory.mktemp("s3")
     with (
-        ProxyThread(port_of(servers.s3().url)) as proxy,
-        through(proxy) as settings,
-        SHAPES[request.param](directory, **settings) as system,
+        ProxyThread.before(servers.s3().url) as proxy,
+        SHAPES[request.param](directory, **bucket_through(proxy)) as system,
     ):
         yield system.start(), proxy
 
@@ -97,7 +89,7 @@ def denied(proxy: ProxyThread) -> Iterator[None]:
     """The keys are not known any more."""
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Denier) as server:
         threading.Thread(target=server.serve_forever).start()
-        real = port_of(servers.s3().url)
+        _, real = address_of(servers.s3().url)
         try:
             proxy.do(partial(_lead, port=server.server_port))
             yield
@@ -115,11 +107,10 @@ def _lead(proxy: Proxy, port: int) -> None:
 @contextmanager
 def down(proxy: ProxyThread) -> Iterator[None]:
     """Nobody listens."""
-    proxy.do(Proxy.refuse)
-    proxy.do(Proxy.cut)
+    proxy.do(Proxy.part)
     try:
         yield
-        until_sync(lambda: proxy.do(lambda each: each.faults["refused"]), 20)
+        until_sync(lambda: proxy.faults["refused"], 20)
     finally:
         proxy.do(lambda each: each.refuse(False))
 
@@ -130,7 +121,7 @@ def hung(proxy: ProxyThread) -> Iterator[None]:
     proxy.do(Proxy.freeze)
     try:
         yield
-        until_sync(lambda: proxy.do(lambda each: each.faults["frozen requests"]), 20)
+        until_sync(lambda: proxy.faults["frozen requests"], 20)
     finally:
         proxy.do(Proxy.thaw)
 
@@ -141,7 +132,7 @@ def slow(proxy: ProxyThread) -> Iterator[None]:
     proxy.do(lambda each: each.trickle(1_000))
     try:
         yield
-        until_sync(lambda: proxy.do(lambda each: each.faults["delayed"]), 20)
+        until_sync(lambda: proxy.faults["delayed"], 20)
     finally:
         proxy.do(lambda each: each.trickle(0))
 
@@ -259,12 +250,10 @@ def test_the_disk_of_the_spool_is_full(tmp_path: Path, say: Say) -> None:
     place = tmp_path / "data" / "spool"
     jobs, lines = 40, 200
     (tmp_path / "chatter.py").write_text(CHATTER)
-    real = port_of(servers.s3().url)
     with (
         small_disk(place),
-        ProxyThread(real) as proxy,
-        through(proxy) as settings,
-        embedded(tmp_path, TASKFLOW_TASKS_MODULES="chatter", **settings) as system,
+        ProxyThread.before(servers.s3().url) as proxy,
+        embedded(tmp_path, TASKFLOW_TASKS_MODULES="chatter", **bucket_through(proxy)) as system,
     ):
         system.start()
         assert system.job(system.submit("chatter", {"lines": lines}), wait=30)["state"] == "succeeded"

@@ -9,9 +9,12 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import Final, Self, TypeVar
+from urllib.parse import parse_qs, urlsplit
 
 T = TypeVar("T")
+PORTS: Final = {"postgresql": 5432, "amqp": 5672, "redis": 6379, "http": 80}
+"""Where a server listens whose URL names no port."""
 
 
 class Proxy:
@@ -51,6 +54,12 @@ class Proxy:
         self.accepted = 0
         self.swallowed = 0
         self.losing = 0
+
+    @classmethod
+    def before(cls, url: str, tls: ssl.SSLContext | None = None) -> Self:
+        """One that stands before the server of a URL."""
+        host, port = address_of(url)
+        return cls(port, host, tls)
 
     async def __aenter__(self) -> Self:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
@@ -95,6 +104,11 @@ class Proxy:
     def refuse(self, refusing: bool = True) -> None:
         """Turn new connections away, or take them again."""
         self._refusing = refusing
+
+    def part(self) -> None:
+        """Reset every connection, and let no new one be made."""
+        self.refuse()
+        self.cut()
 
     def lead(self, port: int) -> None:
         """Bring connections that are made from now on to another port."""
@@ -205,10 +219,16 @@ class ProxyThread:
         port: where it listens.
     """
 
-    def __init__(self, port: int) -> None:
-        self._target = port
+    def __init__(self, port: int, host: str = "127.0.0.1") -> None:
+        self._target = port, host
         self._ready = threading.Event()
         self._thread = threading.Thread(target=lambda: asyncio.run(self._run()), name="proxy")
+
+    @classmethod
+    def before(cls, url: str) -> Self:
+        """One that stands before the server of a URL."""
+        host, port = address_of(url)
+        return cls(port, host)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -227,9 +247,32 @@ class ProxyThread:
 
         return asyncio.run_coroutine_threadsafe(acting(), self._loop).result(10)
 
+    @property
+    def faults(self) -> Counter[str]:
+        """How often each trick has met a connection so far."""
+        return self.do(lambda proxy: proxy.faults.copy())
+
     async def _run(self) -> None:
         self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
-        async with Proxy(self._target) as self._proxy:
+        async with Proxy(*self._target) as self._proxy:
             self.port = self._proxy.port
             self._ready.set()
             await self._over.wait()
+
+
+def address_of(url: str) -> tuple[str, int]:
+    """Host and port of the server of a URL; for a bucket, of its endpoint."""
+    parts = urlsplit(_server_of(url))
+    return parts.hostname or "127.0.0.1", parts.port or PORTS[parts.scheme]
+
+
+def through(url: str, proxy: Proxy | ProxyThread) -> str:
+    """The same URL by way of a proxy, for the same user."""
+    there = urlsplit(_server_of(url)).netloc
+    user = "".join(there.rpartition("@")[:2])
+    assert f"//{there}" in url
+    return url.replace(f"//{there}", f"//{user}127.0.0.1:{proxy.port}")
+
+
+def _server_of(url: str) -> str:
+    return parse_qs(urlsplit(url).query).get("endpoint", [url])[0]

@@ -22,7 +22,7 @@ from tests.faults.harness.zygote import Zygote
 from tests.processes import descriptors, rss
 from tests.support import until_sync
 from tests.throwaway import ThrowawayPostgres, ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
-from tests.throwaway.proxy import ProxyThread
+from tests.throwaway.proxy import ProxyThread, through
 from tests.throwaway.server import ThrowawayServer
 
 __all__ = ["LEASE", "SCHEMA", "Node", "Stage", "descriptors", "rss"]
@@ -96,7 +96,7 @@ class Stage:
             self.zygote = stack.enter_context(Zygote())
             for name, server in self.servers.items():
                 stack.enter_context(server)
-                self.proxies[name] = stack.enter_context(ProxyThread(server.port))  # type: ignore[attr-defined]
+                self.proxies[name] = stack.enter_context(ProxyThread.before(server.url))
             self.environment = self._environment()
             self.sql(f'CREATE SCHEMA "{SCHEMA}"')
             database.upgrade(f"{self.database}?schema={SCHEMA}")
@@ -194,22 +194,18 @@ class Stage:
         weed = self.servers["s3"]
         assert isinstance(weed, ThrowawayWeed)
 
-        def through(name: str) -> str:
-            server = self.servers[name]
-            port = str(server.port)  # type: ignore[attr-defined]
-            return server.url.replace(f":{port}", f":{self.proxies[name].port}")
-
+        urls = {name: through(server.url, self.proxies[name]) for name, server in self.servers.items()}
         return {
             **bare(),
             "PYTHONPATH": str(ROOT),
             "TASKFLOW_TASKS_MODULES": "tests.faults.harness.work",
             "TASKFLOW_NAMESPACE": SCHEMA,
-            "TASKFLOW_STORE_URL": f"{through('postgresql')}?schema={SCHEMA}&pool_size={self._pool_size}",
-            "TASKFLOW_BROKER_URL": through("rabbitmq"),
-            "TASKFLOW_CACHE_URL": through("redis"),
-            "TASKFLOW_EVENTS_URL": through("redis"),
-            "TASKFLOW_LIMITER_URL": through("redis"),
-            "TASKFLOW_ARTIFACTS_URL": through("s3"),
+            "TASKFLOW_STORE_URL": f"{urls['postgresql']}?schema={SCHEMA}&pool_size={self._pool_size}",
+            "TASKFLOW_BROKER_URL": urls["rabbitmq"],
+            "TASKFLOW_CACHE_URL": urls["redis"],
+            "TASKFLOW_EVENTS_URL": urls["redis"],
+            "TASKFLOW_LIMITER_URL": urls["redis"],
+            "TASKFLOW_ARTIFACTS_URL": urls["s3"],
             "TASKFLOW_ARTIFACTS_ACCESS_KEY": weed.access_key,
             "TASKFLOW_ARTIFACTS_SECRET_KEY": weed.secret_key,
             "TASKFLOW_API_RATE_LIMIT": "100000/second",

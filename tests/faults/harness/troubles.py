@@ -127,18 +127,13 @@ def network(stage: Stage, chance: random.Random, server: str) -> Trouble:
         ("one-way loss", chance.uniform(0.5, 4), Proxy.swallow),
         ("latency", chance.uniform(2, 5), lambda proxy: proxy.delay(chance.choice([0.02, 0.1, 0.5, 2.0]))),
         ("cut after", 3.0, lambda proxy: proxy.cut_after(chance.choice([1_000, 30_000, 300_000]))),
-        ("refuse", chance.uniform(0.5, 5), _refuse),
+        ("refuse", chance.uniform(0.5, 5), Proxy.part),
         ("lose replies", 2.0, lambda proxy: proxy.lose(chance.randint(1, 5), chance.choice(TAGS))),
         ("stop requests", 2.0, lambda proxy: proxy.stop_at(chance.choice([b"UPDATE", b"INSERT", b"jobs"]), 3)),
     ]
     name, seconds, begin = chance.choice(tricks if server == "postgresql" else tricks[:-2])
     stage.proxies[server].do(begin)
     return Trouble(f"{name} before {server}", server, seconds, partial(heal, stage, server))
-
-
-def _refuse(proxy: Proxy) -> None:
-    proxy.cut()
-    proxy.refuse()
 
 
 def other(stage: Stage, chance: random.Random, busy: set[str]) -> Trouble | None:
