@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,7 +11,7 @@ from taskflow.adapters.sql import PostgresStore, SqliteStore
 from taskflow.adapters.sql.schema import upgrade
 from taskflow.ports.store import StateStore
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.conftest import ADAPTERS, FOUR, LEASE
+from tests.acceptance.conftest import ADAPTERS, FOUR, LEASE, system
 from tests.acceptance.system import SHAPES, System
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.api.house import House, opened
@@ -20,7 +19,7 @@ from tests.bug_report import Report, says
 from tests.bugs.behind import behind
 from tests.support import FULL
 
-__all__ = ["behind"]
+__all__ = ["behind", "system"]
 
 HERE = Path(__file__).parent
 TASKS = {"TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,bug_tasks"}
@@ -50,19 +49,6 @@ def shared(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sys
     with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE | TASKS) as made:
         made.configure(PYTHONPATH=str(HERE))
         yield made
-
-
-@pytest.fixture
-def system(shared: System) -> System:
-    """One that runs, and may be killed; tests leave no job of theirs behind."""
-    return shared.start()
-
-
-@pytest.fixture
-def fresh(shape: str, tmp_path: Path) -> Iterator[Callable[..., System]]:
-    """Makes one of the test's own, not started, for settings of its own or an empty table."""
-    with ExitStack() as stack:
-        yield lambda **settings: stack.enter_context(SHAPES[shape](tmp_path, **LEASE | settings))
 
 
 @pytest.fixture
