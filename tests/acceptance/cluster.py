@@ -31,6 +31,19 @@ def bare(**settings: str) -> dict[str, str]:
     }
 
 
+def asked(database: str, statement: str) -> list[Any]:
+    """What a PostgreSQL answers."""
+
+    async def ask() -> list[Any]:
+        connection = await asyncpg.connect(database)
+        try:
+            return list(await connection.fetch(statement))
+        finally:
+            await connection.close()
+
+    return asyncio.run(ask())
+
+
 class Node:
     """One process.
 
@@ -213,15 +226,7 @@ class Cluster:
 
     def sql(self, statement: str) -> list[Any]:
         """What the database answers, asked directly."""
-
-        async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self.database)
-            try:
-                return list(await connection.fetch(statement))
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
+        return asked(self.database, statement)
 
     def in_redis(self, pattern: str = "*") -> list[bytes]:
         """Keys of this namespace in Redis."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 from collections.abc import Mapping
@@ -11,12 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Self
 
-import asyncpg
 import httpx2
 
 from taskflow.adapters.sql.postgres.url import POOL_SIZE
 from taskflow.wiring import database
-from tests.acceptance.cluster import bare
+from tests.acceptance.cluster import asked, bare
 from tests.faults.harness.work import VARIABLE as EFFECTS
 from tests.faults.harness.zygote import Zygote
 from tests.processes import descriptors, rss
@@ -176,15 +174,7 @@ class Stage:
 
     def sql(self, statement: str) -> list[Any]:
         """What the database answers, asked directly."""
-
-        async def ask() -> list[Any]:
-            connection = await asyncpg.connect(self.database)
-            try:
-                return list(await connection.fetch(statement))
-            finally:
-                await connection.close()
-
-        return asyncio.run(ask())
+        return asked(self.database, statement)
 
     def live(self) -> int:
         """Jobs that are not over."""
