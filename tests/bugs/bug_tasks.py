@@ -4,32 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import threading
 import time
 from pathlib import Path
 from typing import Any, Final
 
 from taskflow import Context, RetryPolicy, task
+from tests.effects import append
 
 SOON: Final = RetryPolicy(base=0.05, cap=0.1)
 BAD: Final = {"nul": "a\0b", "surrogate": "a\ud800b"}
 NUMBERS: Final = {"nan": float("nan"), "infinity": float("inf"), "minus": -float("inf"), "huge": 10**400, "zero": -0.0}
 
 
-def note(path: str, line: str) -> None:
-    """Append a line to a file, in one write."""
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, f"{line}\n".encode())
-    finally:
-        os.close(descriptor)
-
-
 @task("bug.spin")
 async def spin(ctx: Context, seconds: float, path: str) -> int:
     """Keep the handlers' loop busy with Python, and never let it look at anything else."""
-    note(path, f"{ctx.job.id} {ctx.epoch}")
+    append(path, f"{ctx.job.id} {ctx.epoch}")
     end, rounds = time.monotonic() + seconds, 0
     while time.monotonic() < end:
         rounds += 1
@@ -39,7 +30,7 @@ async def spin(ctx: Context, seconds: float, path: str) -> int:
 @task("bug.wilful", retry=SOON)
 async def wilful(ctx: Context, seconds: float, path: str) -> str:
     """Overlook the timeout of the first attempt, and return its result while the second runs."""
-    note(path, f"async begins {ctx.attempt}")
+    append(path, f"async begins {ctx.attempt}")
     end = time.monotonic() + seconds
     while time.monotonic() < end if ctx.attempt == 1 else not _late(path, "async", seconds):
         try:
@@ -50,7 +41,7 @@ async def wilful(ctx: Context, seconds: float, path: str) -> str:
                 raise
         except TimeoutError:
             continue
-    note(path, f"async ends {ctx.attempt}")
+    append(path, f"async ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"
 
 
@@ -61,11 +52,11 @@ def _late(path: str, kind: str, seconds: float) -> bool:
 
 
 def _wilful(ctx: Context, kind: str, seconds: float, path: str) -> str:
-    note(path, f"{kind} begins {ctx.attempt}")
+    append(path, f"{kind} begins {ctx.attempt}")
     end = time.monotonic() + (seconds if ctx.attempt == 1 else 0)
     while time.monotonic() < end or (kind == "thread" and ctx.attempt > 1 and not _late(path, kind, seconds)):
         threading.Event().wait(0.01)
-    note(path, f"{kind} ends {ctx.attempt}")
+    append(path, f"{kind} ends {ctx.attempt}")
     return f"of attempt {ctx.attempt}"
 
 

@@ -21,8 +21,8 @@ from tests.support import FULL
 
 __all__ = ["behind", "system"]
 
-HERE = Path(__file__).parent
-TASKS = {"TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,bug_tasks"}
+ROOT = Path(__file__).parents[2]
+TASKS = {"TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,tests.bugs.bug_tasks"}
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def shape(request: pytest.FixtureRequest) -> str:
 def shared(shape: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One for all bugs: a start costs seconds. It has the tasks of tests/bugs/bug_tasks.py."""
     with SHAPES[shape](tmp_path_factory.mktemp(shape), **LEASE | TASKS) as made:
-        made.configure(PYTHONPATH=str(HERE))
+        made.configure(PYTHONPATH=str(ROOT))
         yield made
 
 

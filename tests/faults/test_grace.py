@@ -16,7 +16,8 @@ import asyncpg
 import pytest
 
 from tests.acceptance.cluster import Cluster
-from tests.faults.witness import lines
+from tests.effects import recorded
+from tests.faults import witness
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayPostgres, own
@@ -53,14 +54,11 @@ class ClockedPostgres(ThrowawayPostgres):
 @contextmanager
 def on_own(postgres: ThrowawayPostgres, directory: Path) -> Iterator[Cluster]:
     """Processes on a PostgreSQL that may be stopped."""
-    here = str(Path(__file__).parents[2])
-    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
     cluster = Cluster(
         directory,
         TASKFLOW_CONSUMER_LEASE=f"{LEASE:g}",
         TASKFLOW_CONSUMER_SLOTS=str(JOBS),
-        TASKFLOW_TASKS_MODULES=tasks,
-        PYTHONPATH=here,
+        **witness.SETTINGS,
     )
     cluster.database = postgres.url
     cluster.environment["TASKFLOW_STORE_URL"] = f"{postgres.url}?schema={cluster.namespace}"
@@ -145,7 +143,7 @@ def witnessed(cluster: Cluster, seconds: float) -> Path:
 
 def told(path: Path) -> Counter[str]:
     """What handlers wrote, counted."""
-    return Counter(line.what for line in lines(path))
+    return Counter(line.what for line in recorded(path))
 
 
 def outcomes(cluster: Cluster) -> Counter[str]:

@@ -15,7 +15,8 @@ from typing import Any
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.faults.witness import lines
+from tests.effects import recorded
+from tests.faults import witness
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread, through
@@ -32,9 +33,7 @@ ROUNDS = 5 if FULL else 1
 @pytest.fixture(scope="module")
 def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """An API and a scheduler that stay, for consumers that do not."""
-    here = str(Path(__file__).parents[2])
-    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
-    settings = {"TASKFLOW_CONSUMER_LEASE": f"{LEASE:g}", "TASKFLOW_TASKS_MODULES": tasks, "PYTHONPATH": here}
+    settings = witness.SETTINGS | {"TASKFLOW_CONSUMER_LEASE": f"{LEASE:g}"}
     with Cluster(tmp_path_factory.mktemp("leases"), **settings) as cluster:
         cluster.node("api,scheduler")
         yield cluster
@@ -97,7 +96,7 @@ def was_dead(node: Node, times: int) -> bool:
 
 def until_begun(path: Path, count: int) -> None:
     """Wait until so many handlers have."""
-    until_sync(lambda: sum(line.what == "began" for line in lines(path)) == count, 30)
+    until_sync(lambda: sum(line.what == "began" for line in recorded(path)) == count, 30)
 
 
 @four
@@ -168,7 +167,7 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_anybody_takes_them(clust
             proxy.do(Proxy.freeze)
             crashed = f"worker = '{before['id']}' AND outcome = 'crashed'"
             taken = min(row["at"] for row in until_closed(cluster, crashed, ZOMBIES))
-            stopped = [line.when for line in lines(path) if line.what == "stopped"]
+            stopped = [line.when for line in recorded(path) if line.what == "stopped"]
             assert len(stopped) == ZOMBIES
             margins += [taken - when for when in stopped]
             proxy.do(Proxy.thaw)
@@ -199,7 +198,7 @@ def test_replies_of_postgresql_that_are_lost_lose_nothing(cluster: Cluster, say:
             path = witnessed(cluster, 0.02, 10)
             until_succeeded(cluster, 10 * number)
             until_sync(lambda: proxy.do(lambda it: it.losing == 0), 20)
-            began += sum(line.what == "began" for line in lines(path))
+            began += sum(line.what == "began" for line in recorded(path))
         lost = proxy.faults["lost"]
     say("600 jobs over lost replies", f"{lost} lost, {began - 600} runs more than jobs")
     closed_once(cluster, 600)

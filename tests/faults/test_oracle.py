@@ -6,17 +6,18 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.effects import Effect
 from tests.faults.harness.ledger import Entry, Ledger, Told
-from tests.faults.harness.oracle import Account, Effect, Row, account
+from tests.faults.harness.oracle import Account, Row, account
 
 Story = tuple[Ledger, dict[str, list[Effect]], dict[str, list[Row]]]
-RAN = [Effect("S", 1, 1.0), Effect("E", 1, 2.0)]
+RAN = [Effect("k0", 1, "S", 1.0), Effect("k0", 1, "E", 2.0)]
 
 
 def story() -> Story:
     """One job that succeeded in its second epoch, after a crash."""
     ledger = Ledger(entries={"k0": Entry("k0", "work.run", Told.ACCEPTED, "j0")})
-    effects = {"k0": [Effect("S", 1, 1.0), Effect("S", 2, 5.0), Effect("E", 2, 6.0)]}
+    effects = {"k0": [Effect("k0", 1, "S", 1.0), Effect("k0", 2, "S", 5.0), Effect("k0", 2, "E", 6.0)]}
     row = Row("j0", "finished", "succeeded", "k0", 2, '"k0"', None, {1: "crashed", 2: "succeeded"})
     return ledger, effects, {"j0": [row]}
 
@@ -53,7 +54,7 @@ def change(what: object, **fields: object) -> object:
         pytest.param("closed_twice", lambda entry, effects, row, told: row.outcomes.update({1: "succeeded"}), id="two successes"),
         pytest.param("closed_twice", lambda entry, effects, row, told: row.outcomes.pop(1), id="an epoch without a record"),
         pytest.param("stuck", lambda entry, effects, row, told: change(row, table="jobs", state="queued"), id="queued"),
-        pytest.param("overlapping", lambda entry, effects, row, told: effects.append(Effect("O", 2, 5.0)), id="overlap"),
+        pytest.param("overlapping", lambda entry, effects, row, told: effects.append(Effect("k0", 2, "O", 5.0)), id="overlap"),
         pytest.param("unexpected", lambda entry, effects, row, told: change(row, state="failed", table="jobs", outcomes={1: "crashed", 2: "failed"}), id="failed"),
         pytest.param("unexpected", lambda entry, effects, row, told: change(entry, told=Told.REFUSED), id="refused and there"),
         pytest.param("unexpected", lambda entry, effects, row, told: change(entry, job_id="j1"), id="under another id"),

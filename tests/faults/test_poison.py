@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.faults.witness import DEATHS
+from tests.faults import witness
 from tests.figures import Say
 from tests.support import until_sync
 
 INNOCENTS = 50
-KINDS = [("witness.die", death) for death in DEATHS] + [("witness.die_in_thread", "segfault")]
+KINDS = [("witness.die", death) for death in witness.DEATHS] + [("witness.die_in_thread", "segfault")]
 
 
 @contextmanager
@@ -47,10 +47,7 @@ def test_a_job_that_kills_its_workers_takes_nobody_along(
 ) -> None:
     """Two workers die of it, each among many runs; then it runs apart, where only a child dies. Whoever ran beside it
     is a suspect for a while, and is acquitted."""
-    here = str(Path(__file__).parents[2])
-    tasks = "taskflow.demo,taskflow.testing.tasks,tests.faults.witness"
-    settings = {"TASKFLOW_CONSUMER_LEASE": "2", "TASKFLOW_TASKS_MODULES": tasks, "PYTHONPATH": here}
-    with Cluster(tmp_path, **settings) as cluster:
+    with Cluster(tmp_path, **witness.SETTINGS, TASKFLOW_CONSUMER_LEASE="2") as cluster:
         cluster.node("api,scheduler")
         consumers = [cluster.node("consumer") for _ in range(2)]
         cluster.ready(workers=2)

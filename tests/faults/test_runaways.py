@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.acceptance.system import ROLES, System, embedded, on_servers
-from tests.faults.witness import lines
+from tests.effects import recorded
+from tests.faults import witness
 from tests.figures import Say
 from tests.support import FULL, until_sync
 
@@ -19,8 +19,7 @@ SLOWEST = 1.0 if FULL else 2.0
 """Seconds that an answer may take; more where the machine is busy with other tests."""
 THREADS = 4 if FULL else 2
 SETTINGS = {
-    "PYTHONPATH": str(Path(__file__).parents[2]),
-    "TASKFLOW_TASKS_MODULES": "taskflow.demo,taskflow.testing.tasks,tests.faults.witness",
+    **witness.SETTINGS,
     "TASKFLOW_CONSUMER_LEASE": LEASE,
     "TASKFLOW_CONSUMER_THREADS": str(THREADS),
 }
@@ -68,8 +67,8 @@ def test_a_handler_that_leaves_nobody_a_turn_is_not_taken_over(system: System, t
     assert [attempt["worker"] for attempt in job["attempts"]] == [worker["id"]]
     assert slowest < SLOWEST
     if task == "witness.spin":
-        assert [line.what for line in lines(path)] == ["began", "done"]
-        assert lines(path)[1].when - lines(path)[0].when > float(LEASE)
+        assert [line.what for line in recorded(path)] == ["began", "done"]
+        assert recorded(path)[1].when - recorded(path)[0].when > float(LEASE)
 
 
 @pytest.mark.full

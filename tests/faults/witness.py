@@ -1,6 +1,6 @@
-"""Tasks that write down what became of them, each line in one write: for tests that look at a handler from outside.
+"""Tasks that write down what became of them, for tests that look at a handler from outside.
 
-A line is `key epoch what when`, by the wall clock of the machine, which the database shares.
+When that was they read from the wall clock of the machine, which the database shares.
 """
 
 from __future__ import annotations
@@ -12,35 +12,21 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 from taskflow import Context, task
+from tests.effects import Effect, record
 from tests.support import lasting
 
-
-class Line(NamedTuple):
-    """What a handler wrote."""
-
-    key: str
-    epoch: int
-    what: str
-    when: float
-
-
-def lines(path: Path) -> list[Line]:
-    """All that handlers wrote to a file."""
-    if not path.exists():
-        return []
-    parts = (line.split() for line in path.read_text().splitlines())
-    return [Line(key, int(epoch), what, float(when)) for key, epoch, what, when in parts]
+SETTINGS: Final = {
+    "TASKFLOW_TASKS_MODULES": f"taskflow.demo,taskflow.testing.tasks,{__name__}",
+    "PYTHONPATH": str(Path(__file__).parents[2]),
+}
+"""Gives a process these tasks, too."""
 
 
 def _write(ctx: Context, path: str, key: str, what: str) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, f"{key} {ctx.epoch} {what} {time.time()}\n".encode())
-    finally:
-        os.close(descriptor)
+    record(path, Effect(key, ctx.epoch, what, time.time()))
 
 
 @task("witness.sleep")

@@ -10,23 +10,16 @@ from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import asyncpg
 
+from tests.effects import Effect, recorded
 from tests.faults.harness.ledger import Entry, Ledger, Told
 
 SHOWN: Final = 20
 ZOMBIE: Final = frozenset({"crashed", "lost", "interrupted"})
 """Outcomes that somebody else wrote, or may have written, while the run went on."""
-
-
-class Effect(NamedTuple):
-    """A line of a handler: S, E or O, and when."""
-
-    what: str
-    epoch: int
-    at: float
 
 
 @dataclass
@@ -97,12 +90,10 @@ class Account:
 
 
 def effects_of(path: Path) -> dict[str, list[Effect]]:
-    """What handlers wrote, by key."""
+    """What handlers recorded, by key."""
     effects: dict[str, list[Effect]] = defaultdict(list)
-    if path.exists():
-        for line in path.read_text().splitlines():
-            what, key, epoch, at = line.split()
-            effects[key].append(Effect(what, int(epoch), float(at)))
+    for effect in recorded(path):
+        effects[effect.key].append(effect)
     return effects
 
 
@@ -198,7 +189,7 @@ def _judge_end(found: Account, entry: Entry, starts: Sequence[Effect], row: Row)
     if entry.cancelled_at is not None:
         wanted = {"cancelled"}
         for start in starts:
-            if start.at > entry.cancelled_at and row.outcomes.get(start.epoch) not in ZOMBIE:
+            if start.when > entry.cancelled_at and row.outcomes.get(start.epoch) not in ZOMBIE:
                 found.unexpected.append(f"{row.id}: epoch {start.epoch} started after the cancel was answered")
     if row.state == "succeeded" and row.result != f'"{entry.key}"':
         found.unexpected.append(f"{row.id} of {entry.key} has the result {row.result}")

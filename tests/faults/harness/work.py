@@ -1,8 +1,8 @@
 """Tasks whose effects lie outside TaskFlow's tables, where an oracle can count them.
 
-Each run writes a line when it starts and one when it ends, in one write each: `S key epoch instant` and `E key epoch
-instant`, on the clock that all processes of a machine share. `EFFECTS` in the environment names the file. Runs in child
-processes hold a lock of the system while they last, which dies with them: who finds it held writes `O`, an overlap.
+Each run records an `S` when it starts and an `E` when it ends, on the clock that all processes of a machine share and that
+nobody sets. `VARIABLE` in the environment names the file. Runs in child processes hold a lock of the system while they last,
+which dies with them: who finds it held records an `O`, an overlap.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from taskflow import Context, Fail, RetryPolicy, Snooze, task
+from tests.effects import Effect, record
 from tests.support import lasting
 
 VARIABLE: Final = "TASKFLOW_TEST_EFFECTS"
@@ -23,12 +24,8 @@ SOON: Final = RetryPolicy(attempts=5, base=0.2, cap=1.0)
 
 
 def tell(what: str, ctx: Context, key: str) -> None:
-    """Write a line."""
-    descriptor = os.open(os.environ[VARIABLE], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-    try:
-        os.write(descriptor, f"{what} {key} {ctx.epoch} {time.monotonic():.6f}\n".encode())
-    finally:
-        os.close(descriptor)
+    """Record an effect."""
+    record(os.environ[VARIABLE], Effect(key, ctx.epoch, what, time.monotonic()))
 
 
 @task("work.run", retry=SOON)
