@@ -8,17 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.acceptance.system import SHAPES, System
+from tests.acceptance.system import SHAPES, System, in_shapes
 
-ADAPTERS = {"embedded": ("sqlite", "memory", "file")}
-FOUR = ("postgresql", "rabbitmq", "redis", "s3")
 LEASE = {"TASKFLOW_CONSUMER_LEASE": "4"}
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.adapter(*ADAPTERS.get(name, FOUR))) for name in SHAPES],
-)
+@pytest.fixture(scope="module", params=in_shapes(SHAPES))
 def shape(request: pytest.FixtureRequest) -> str:
     """Each of them, one after the other."""
     return str(request.param)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Self
 
 import httpx2
+import pytest
 
 from tests.acceptance.cluster import Cluster, Node, bare
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 from tests.throwaway import free_ports
 from tests.throwaway.server import listens
 
@@ -108,6 +109,11 @@ class System:
 
 
 ROLES: Final = "api,consumer,scheduler"
+ALONE: Final = ("sqlite", "memory", "file")
+"""Adapters of the embedded mode."""
+FOUR: Final = ("postgresql", "rabbitmq", "redis", "s3")
+PROCESSES: Final = {"together": [ROLES], "apart": ROLES.split(",")}
+"""What each process does, by the shape of a system on the four servers."""
 
 
 @contextmanager
@@ -136,6 +142,15 @@ def on_servers(processes: Sequence[str], directory: Path, **settings: str) -> It
 
 SHAPES: Final[dict[str, Callable[..., AbstractContextManager[System]]]] = {
     "embedded": embedded,
-    "together": partial(on_servers, [ROLES]),
-    "apart": partial(on_servers, ROLES.split(",")),
+    **{shape: partial(on_servers, roles) for shape, roles in PROCESSES.items()},
 }
+SHOWN: Final = list(SHAPES) if FULL else ["embedded"]
+"""All of them in full; else the one that is started soonest."""
+
+
+def in_shapes(shapes: Iterable[str], *adapters: str) -> list[object]:
+    """Parameters for a fixture: a test counts for the adapters of its shape, and for those that are named."""
+    return [
+        pytest.param(shape, marks=pytest.mark.adapter(*sorted({*adapters, *(FOUR if shape in PROCESSES else ALONE)})))
+        for shape in shapes
+    ]

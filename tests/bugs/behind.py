@@ -9,9 +9,8 @@ import pytest
 
 from tests import servers
 from tests.acceptance.cluster import Cluster, Node
+from tests.acceptance.system import ROLES
 from tests.throwaway.proxy import Proxy, ProxyThread, through
-
-ROLES = "api,consumer,scheduler"
 
 
 class Behind:

@@ -11,13 +11,12 @@ from taskflow.adapters.sql import PostgresStore, SqliteStore
 from taskflow.adapters.sql.schema import upgrade
 from taskflow.ports.store import StateStore
 from tests.acceptance.cluster import Cluster
-from tests.acceptance.conftest import ADAPTERS, FOUR, LEASE, system
-from tests.acceptance.system import SHAPES, System
+from tests.acceptance.conftest import LEASE, system
+from tests.acceptance.system import SHAPES, SHOWN, System, in_shapes
 from tests.adapters.postgres_house import emptied, own_schema, url_of
 from tests.api.house import House, opened
 from tests.bug_report import Report, says
 from tests.bugs.behind import behind
-from tests.support import FULL
 
 __all__ = ["behind", "system"]
 
@@ -31,13 +30,7 @@ def report(request: pytest.FixtureRequest) -> Report:
     return says(request.node)
 
 
-@pytest.fixture(
-    scope="session",
-    params=[
-        pytest.param(name, marks=pytest.mark.adapter(*ADAPTERS.get(name, FOUR)))
-        for name in (SHAPES if FULL else ["embedded"])
-    ],
-)
+@pytest.fixture(scope="session", params=in_shapes(SHOWN))
 def shape(request: pytest.FixtureRequest) -> str:
     """Each of them in full, one after the other; else the one that is started soonest."""
     return str(request.param)

@@ -21,8 +21,8 @@ from taskflow.flow.intake import Intake
 from taskflow.testing.broker import lane_key, tickets_of
 from taskflow.testing.facts import until
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.system import ROLES
 from tests.bug_report import Report
-from tests.bugs.behind import ROLES
 from tests.rabbit import House
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ

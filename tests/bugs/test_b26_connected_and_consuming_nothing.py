@@ -13,8 +13,9 @@ import aiormq
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.system import ROLES
 from tests.bug_report import Report
-from tests.bugs.behind import ROLES, Behind
+from tests.bugs.behind import Behind
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ
 from tests.throwaway.proxy import Proxy

@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.system import PROCESSES
 from tests.faults.house import BACK, House, refused_well, told
 from tests.faults.watch import Watch
 from tests.figures import Say
@@ -31,7 +32,6 @@ HUNG: Final = 30.0 if FULL else 2.5
 """Seconds of a fault in which nobody answers."""
 REFUSED: Final = 20.0 if FULL else 0.3
 """Seconds of one that is heard of at once."""
-SHAPES: Final = {"together": ["api,consumer,scheduler"], "apart": ["api", "consumer", "scheduler"]}
 ENOUGH: Final = 5
 """Submits that a fault must have hit."""
 
@@ -62,7 +62,7 @@ class Trouble(House):
         return len(ended)
 
 
-@pytest.fixture(scope="module", params=list(SHAPES) if FULL else ["together"])
+@pytest.fixture(scope="module", params=list(PROCESSES) if FULL else ["together"])
 def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
     """One for all tests of this file: a start costs seconds."""
     directory: Path = tmp_path_factory.mktemp("postgresql")
@@ -70,7 +70,7 @@ def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         url = through(postgres.url, proxy)
         with Cluster(directory, database=postgres.url, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster:
             cluster.environment["TASKFLOW_STORE_URL"] = f"{url}?schema={cluster.namespace}&sslmode=disable"
-            for roles in SHAPES[request.param]:
+            for roles in PROCESSES[request.param]:
                 cluster.node(roles)
             cluster.ready()
             yield Trouble(cluster, postgres, proxy)

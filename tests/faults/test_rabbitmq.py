@@ -21,6 +21,7 @@ import pytest
 from aiormq.abc import AbstractChannel
 
 from tests.acceptance.cluster import Cluster
+from tests.acceptance.system import PROCESSES
 from tests.faults.house import BACK, House, told
 from tests.faults.watch import Watch
 from tests.figures import Say
@@ -31,7 +32,6 @@ from tests.throwaway.proxy import Proxy, ProxyThread, through
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 LASTS: Final = 20.0 if FULL else 1.0
 ROUNDS: Final = 20 if FULL else 1
-SHAPES: Final = {"together": ["api,consumer,scheduler"], "apart": ["api", "consumer", "scheduler"]}
 ACK_SECONDS: Final = 15
 """How long this RabbitMQ lets a delivery wait for its ack: hardly longer than a ticket is held (10 s)."""
 SLOTS: Final = 4
@@ -100,7 +100,7 @@ class Trouble(House):
         until_sync(partial(self._more, self.cluster.count("true") + 20), 20)
 
 
-@pytest.fixture(scope="module", params=list(SHAPES) if FULL else ["together"])
+@pytest.fixture(scope="module", params=list(PROCESSES) if FULL else ["together"])
 def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trouble]:
     """One for all tests of this file: a start costs many seconds."""
     directory = tmp_path_factory.mktemp("rabbitmq")
@@ -109,7 +109,7 @@ def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with Cluster(directory, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster:
             cluster.environment["TASKFLOW_BROKER_URL"] = through(rabbit.url, proxy)
             cluster.environment["TASKFLOW_CONSUMER_SLOTS"] = str(SLOTS)
-            for roles in SHAPES[request.param]:
+            for roles in PROCESSES[request.param]:
                 cluster.node(roles)
             yield Trouble(cluster.ready(), rabbit, proxy)
 

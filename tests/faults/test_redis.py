@@ -11,8 +11,7 @@ from typing import Final
 
 import pytest
 
-from tests.acceptance.conftest import ADAPTERS, FOUR
-from tests.acceptance.system import SHAPES, System
+from tests.acceptance.system import SHAPES, SHOWN, System, in_shapes
 from tests.faults.watch import Watch
 from tests.figures import Say
 from tests.support import FULL, until_sync
@@ -23,13 +22,9 @@ ENOUGH: Final = 3_000 if FULL else 250
 """Submits under each fault; a fault is found out by the first ones, which must be few of a hundred."""
 RISE: Final = 0.5
 """Seconds that one submit of a hundred may be later, with room for a busy machine; reported beside 60 ms."""
-SHOWN: Final = list(SHAPES) if FULL else ["embedded"]
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.adapter("redis", *ADAPTERS.get(name, FOUR))) for name in SHOWN],
-)
+@pytest.fixture(scope="module", params=in_shapes(SHOWN, "redis"))
 def trouble(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, ThrowawayRedis, ProxyThread]]:

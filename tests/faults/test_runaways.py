@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.acceptance.system import ROLES, System, embedded, on_servers
+from tests.acceptance.system import SHAPES, SHOWN, System, in_shapes
 from tests.effects import recorded
 from tests.faults import witness
 from tests.figures import Say
 from tests.support import FULL, until_sync
 
-FOUR = ("postgresql", "rabbitmq", "redis", "s3")
 LEASE, BUSY = ("30", 120.0) if FULL else ("2", 2.5)
 SLOWEST = 1.0 if FULL else 2.0
 """Seconds that an answer may take; more where the machine is busy with other tests."""
@@ -25,18 +24,11 @@ SETTINGS = {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param("embedded", marks=pytest.mark.adapter("sqlite", "memory", "file")),
-        *([pytest.param(each, marks=pytest.mark.adapter(*FOUR)) for each in ("together", "apart")] if FULL else []),
-    ],
-)
+@pytest.fixture(scope="module", params=in_shapes(SHOWN))
 def system(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     """One that runs, with few threads."""
     directory = tmp_path_factory.mktemp("runaways")
-    processes = {"together": [ROLES], "apart": ROLES.split(",")}.get(request.param)
-    with on_servers(processes, directory, **SETTINGS) if processes else embedded(directory, **SETTINGS) as made:
+    with SHAPES[request.param](directory, **SETTINGS) as made:
         made.configure(PYTHONPATH=SETTINGS["PYTHONPATH"])
         yield made.start()
 

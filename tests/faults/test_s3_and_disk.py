@@ -20,14 +20,12 @@ from typing import Final
 import pytest
 
 from tests import servers
-from tests.acceptance.conftest import ADAPTERS, FOUR
-from tests.acceptance.system import SHAPES, System, embedded
+from tests.acceptance.system import SHAPES, SHOWN, System, embedded, in_shapes
 from tests.figures import Say
 from tests.processes import rss
 from tests.support import FULL, until_sync
 from tests.throwaway.proxy import Proxy, ProxyThread, address_of, through
 
-SHOWN: Final = list(SHAPES) if FULL else ["embedded"]
 LASTS: Final = 60.0 if FULL else 1.5
 LINES: Final = [f"line {n} of a log that is read again at the end" for n in range(20)]
 SOON: Final = 2.5 + 2.5
@@ -45,10 +43,7 @@ def bucket_through(proxy: ProxyThread) -> dict[str, str]:
     }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[pytest.param(name, marks=pytest.mark.adapter("s3", *ADAPTERS.get(name, FOUR)[:3])) for name in SHOWN],
-)
+@pytest.fixture(scope="module", params=in_shapes(SHOWN, "s3"))
 def trouble(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[tuple[System, ProxyThread]]:
