@@ -208,11 +208,14 @@ class Cluster:
         """Submit jobs, all alike, in batches; their ids."""
         ids: list[str] = []
         while len(ids) < count:
-            body = [{"task": task, "payload": payload or {}, **fields}] * min(500, count - len(ids))
-            answer = self.http.post("/jobs/batch", json={"jobs": body})
-            assert answer.status_code == 207, answer.text
-            ids += [item["job"]["id"] for item in answer.json()["items"]]
+            ids += self.submit_all([{"task": task, "payload": payload or {}, **fields}] * min(500, count - len(ids)))
         return ids
+
+    def submit_all(self, jobs: list[dict[str, Any]]) -> list[str]:
+        """Submit jobs in one batch; their ids."""
+        answer = self.http.post("/jobs/batch", json={"jobs": jobs})
+        assert answer.status_code == 207, answer.text
+        return [item["job"]["id"] for item in answer.json()["items"]]
 
     def job(self, job_id: str, wait: int | None = None) -> dict[str, Any]:
         """A job's document."""

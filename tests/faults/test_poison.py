@@ -53,8 +53,11 @@ def test_a_job_that_kills_its_workers_takes_nobody_along(
         cluster.ready(workers=2)
         with supervised(consumers) as ends:
             # Few are long: what was caught twice runs one after the other.
-            lengths = [1 + (longest - 1) * (number / INNOCENTS) ** 4 for number in range(1, INNOCENTS + 1)]
-            innocents = [cluster.submit("demo.sleep", {"seconds": round(length, 2)})[0] for length in lengths]
+            lengths = [3 + (longest - 3) * (number / INNOCENTS) ** 4 for number in range(1, INNOCENTS + 1)]
+            # At once: all of them run when the guilty one comes.
+            innocents = cluster.submit_all(
+                [{"task": "demo.sleep", "payload": {"seconds": round(length, 2)}} for length in lengths]
+            )
             until_sync(lambda: cluster.count("state = 'running'", "jobs") == INNOCENTS, 30)
             [guilty] = cluster.submit(task, {"how": how})
             until_sync(lambda: cluster.count("state = 'succeeded'") == INNOCENTS, 450)
