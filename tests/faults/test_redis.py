@@ -106,7 +106,7 @@ def measured(system: System) -> Iterator[Watch]:
     with Watch(system.port, clients=2, pause=0.002, looked_at=["/api/v1/tasks"]) as watch:
         until_sync(lambda: len(watch.answers) >= 10, 30)
         yield watch
-        until_sync(lambda: len(watch.answers) >= ENOUGH, 60)
+        until_sync(lambda: len(watch.answers) >= ENOUGH, 300)
 
 
 @pytest.fixture(scope="module")
