@@ -136,15 +136,23 @@ class Proxy:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
-        if self._refusing:
-            self.faults["refused"] += 1
-            writer.transport.abort()
-            return
         try:
-            server_reader, server_writer = await asyncio.open_connection(*self._target)
-        except OSError:
+            if self._refusing:
+                self.faults["refused"] += 1
+                return
+            with contextlib.suppress(OSError):
+                server_reader, server_writer = await asyncio.open_connection(*self._target)
+                await self._join(reader, writer, server_reader, server_writer)
+        finally:
             writer.transport.abort()
-            return
+
+    async def _join(
+        self,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        server_reader: asyncio.StreamReader,
+        server_writer: asyncio.StreamWriter,
+    ) -> None:
         both = {writer, server_writer}
         self._writers |= both
         self._pairs[writer] = server_writer
@@ -153,20 +161,20 @@ class Proxy:
             asyncio.create_task(self._answers(server_reader, writer)),
         ]
         self._pumps.update(pumps)
-        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-        for pump in pumps:
-            pump.cancel()
-        if writer in self._abandoned:
-            await asyncio.wait(pumps)
-            with contextlib.suppress(OSError):
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+            for pump in pumps:
+                pump.cancel()
+            if writer in self._abandoned:
+                await asyncio.wait(pumps)
                 while await reader.read(65_536):
                     pass
-        for each in both:
-            each.transport.abort()
-        self._writers -= both
-        self._abandoned.discard(writer)
-        del self._pairs[writer]
-        self._pumps.difference_update(pumps)
+        finally:
+            server_writer.transport.abort()
+            self._writers -= both
+            self._abandoned.discard(writer)
+            del self._pairs[writer]
+            self._pumps.difference_update(pumps)
 
     async def _hold(self, what: str, size: int) -> None:
         """As long as the network does."""
