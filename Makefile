@@ -59,8 +59,9 @@ scheduler-run: setup  ## Run a scheduler
 migrate: setup  ## Bring the database's schema up to date
 	@exec $(BIN)/taskflow db upgrade $(ARGS)
 
-test: setup  ## Run the tests (ARGS="tests/core -k retry")
-	$(BIN)/pytest -q $(ARGS)
+PROCESSES := 2
+test: setup  ## Run the tests, in PROCESSES=2 at a time (ARGS="tests/core -k retry")
+	$(BIN)/pytest -q -n $(PROCESSES) --dist loadfile $(ARGS)
 
 check: setup  ## Lint, format, types, architecture, locks
 	@failed=; run() { echo "== $$*"; "$$@" || failed="$$failed\n  $$*"; }; \
