@@ -131,6 +131,25 @@ async def test_an_object_store_that_is_away_is_503(house: House, monkeypatch: py
     assert "10.0.0.7" not in answer.text
 
 
+async def test_a_log_of_another_process_is_not_called_whole_while_the_store_is_away(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That process may keep all of it until the object store is back."""
+    job_id = await house.finished()
+    stat = house.artifacts.stat
+
+    async def away(*_: Any) -> None:
+        raise ArtifactsUnavailable("bucket at 10.0.0.7")
+
+    monkeypatch.setattr(house.artifacts, "stat", away)
+    assert (await house.http.get(f"/logs/{job_id}")).headers["taskflow-logs"] == "complete"
+    house.lines.worker = None
+    answer = await house.http.get(f"/logs/{job_id}")
+    assert (answer.status_code, answer.headers["taskflow-logs"]) == (200, "pending")
+    monkeypatch.setattr(house.artifacts, "stat", stat)
+    assert (await house.http.get(f"/logs/{job_id}")).headers["taskflow-logs"] == "complete"
+
+
 async def hung(*_: Any) -> None:
     """Never answers."""
     await asyncio.Event().wait()

@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Any, Final
 
 import orjson
@@ -32,6 +33,8 @@ FIRST: Final = 5.0
 and not waited for."""
 LOOKED_FOR: Final = 32
 """Objects of a log that are looked for before it is answered, to say whether it is whole."""
+ANY: Final = ".ping"
+"""An object that need not be there: whether it is says that the store answers."""
 NDJSON: Final = "application/x-ndjson"
 NUMBER_MAX: Final = 2**31 - 1
 _NUMBER: Final = {"type": "integer", "minimum": 0, "maximum": NUMBER_MAX}
@@ -75,6 +78,7 @@ class LogRoutes:
         lines = _lines(segments, self._deps.artifacts)
         ndjson = NDJSON in request.headers.get("accept", "")
         deadline = asyncio.get_running_loop().time() + FIRST
+        pending = pending or (not segments and await self._kept_elsewhere(job, deadline))
         # Both before the answer begins, so that an object store that is away is a 503.
         try:
             async with asyncio.timeout_at(deadline):
@@ -120,10 +124,23 @@ class LogRoutes:
 
     async def _left_elsewhere(self, job: Job) -> float:
         """Seconds until the lines of a run of another process are indexed: what it holds cannot be asked for."""
+        ended = self._ended_elsewhere(job)
+        return 0.0 if ended is None else INDEXED - await self._deps.store.age(ended)
+
+    async def _kept_elsewhere(self, job: Job, deadline: float) -> bool:
+        """Whether the object store is away, so that another process may still have all that the job wrote."""
+        if self._ended_elsewhere(job) is None:
+            return False
+        try:
+            async with asyncio.timeout_at(deadline):
+                await self._deps.artifacts.stat(ANY)
+        except (TimeoutError, ArtifactsUnavailable):
+            return True
+        return False
+
+    def _ended_elsewhere(self, job: Job) -> datetime | None:
         last = job.attempts[-1] if job.attempts else None
-        if last is None or last.finished_at is None or last.worker == self._deps.worker():
-            return 0.0
-        return INDEXED - await self._deps.store.age(last.finished_at)
+        return None if last is None or last.worker == self._deps.worker() else last.finished_at
 
 
 def as_text(line: bytes) -> bytes:
