@@ -1,6 +1,6 @@
 """Questions about a whole store, for whoever checks it. A store may have them beside `StateStore`; nothing else needs them.
 
-All are cheap however many jobs there are: what grows without end is looked at by its newest rows only.
+All are cheap however many jobs there are: what grows without end is looked at by its newest rows only, or its oldest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from taskflow.ports.store import WorkerInfo
 
 SAMPLE: Final = 1_000
 """Newest rows of a table that are looked at."""
+OLDEST: Final = 10_000
+"""Oldest live rows of a state that are looked at: what is stuck grows old."""
 LATE: Final = 10.0
 """Seconds behind its time after which a row is late."""
 
@@ -47,6 +49,16 @@ class Odd(StrEnum):
     """Closing records of a job that is not there."""
     KEY_OF_NOBODY = "key_of_nobody"
     """An idempotency key of a job that is not there."""
+    UNSOUND = "unsound"
+    """Live, with values that every statement over many rows leaves alone."""
+    UNREADABLE = "unreadable"
+    """Queued, with values that no claim can read."""
+    UNDRAWABLE = "undrawable"
+    """Queued in a lane of no queue, or without an instant at which it was: no draw finds it."""
+    UNDATED = "undated"
+    """Scheduled or retrying, without an instant that comes."""
+    UNPARKABLE = "unparkable"
+    """Waiting for nothing that may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +112,7 @@ class Audit(Protocol):
         ...
 
     async def fronts(self, limit: int, *, now: datetime | None = None) -> dict[LaneKey, list[Waiting]]:
-        """The oldest queued jobs of each lane of each queue that is not paused."""
+        """The oldest queued jobs of each lane of each queue that is not paused; none that is spoilt."""
         ...
 
     async def newest(self, limit: int) -> list[tuple[str, State, int]]:

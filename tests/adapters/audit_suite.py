@@ -10,7 +10,7 @@ import pytest
 
 from taskflow.core.job import Idempotency, Lane, LaneKey, Outcome, RunsIn, State
 from taskflow.ports.audit import Audit, Odd
-from taskflow.ports.store import ArtifactInfo, Segment
+from taskflow.ports.store import ArtifactInfo, Segment, WorkerInfo
 from taskflow.testing.store_facts import LANE, T0, at, claimed, end, job, worker
 
 Damage = Callable[[str], Coroutine[Any, Any, None]]
@@ -20,7 +20,8 @@ COPIED = "id, tenant, task, queue, lane, priority, runs_in, payload, attempt, ma
 
 
 class AuditSuite:
-    """One instance a test, over an empty store. `damage` runs SQL; `{later}` in it is an instant that is later."""
+    """One instance a test, over an empty store with a queue. `damage` runs SQL; in it, `{later}` is an instant that is later,
+    `{ancient}` one that nobody can read, and `{endless}` one that never comes."""
 
     @pytest.fixture
     async def store(self) -> Any:
@@ -70,6 +71,37 @@ class AuditSuite:
         await store.insert([new, job(delay=30)], now=T0)
         assert await self.odd(store, 5) == {}
         assert await self.odd(store, 12) == {Odd.DUE: [new.id]}
+
+    @pytest.mark.parametrize(
+        ("values", "kind"),
+        [
+            ("attempt = 2147483647", Odd.UNSOUND),
+            ("state = 'scheduled', run_at = {later}, queued_at = NULL, epoch = 2147483647", Odd.UNSOUND),
+            ("created_at = {ancient}", Odd.UNREADABLE),
+            ("timeout = 1e300", Odd.UNREADABLE),
+            ("attempt_base = -2147483648", Odd.UNREADABLE),
+            ("queued_at = NULL", Odd.UNDRAWABLE),
+            ("queued_at = {endless}", Odd.UNDRAWABLE),
+            ("queue = 'ghost'", Odd.UNDRAWABLE),
+            ("state = 'scheduled', run_at = NULL, queued_at = NULL", Odd.UNDATED),
+            ("state = 'scheduled', run_at = {endless}, queued_at = NULL", Odd.UNDATED),
+            ("state = 'waiting', reason = NULL, queued_at = NULL", Odd.UNPARKABLE),
+            ("state = 'waiting', reason = 'who', queued_at = NULL", Odd.UNPARKABLE),
+        ],
+    )
+    async def test_a_row_that_no_statement_reaches(self, store: Any, damage: Damage, values: str, kind: Odd) -> None:
+        """Nothing starts, queues, draws or unparks it; it is told, and it is no job that a worker forgot to draw."""
+        me = await worker(store)
+        stuck, well = job(), job()
+        await store.insert([stuck, well], now=T0)
+        await damage(f"UPDATE jobs SET {values} WHERE id = '{stuck.id}'")
+        await store.promote(now=at(5))
+        await store.sweep(30, now=at(5))
+        await store.register(WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t",), slots={}), now=at(5))
+        assert await self.odd(store) == {kind: [stuck.id]}
+        assert [row.id for rows in (await store.fronts(9, now=at(5))).values() for row in rows] == [well.id]
+        lanes = [LaneKey(name, lane) for name in await store.queue_names() for lane in Lane]
+        assert [claim.id for claim in await store.draw(me, lanes, ["t"], 9, now=at(5))] == [well.id]
 
     @pytest.mark.parametrize("column", ["worker_id = NULL", "started_at = NULL", "deadline_at = NULL", "epoch = 0"])
     async def test_a_run_without_its_token(self, store: Any, damage: Damage, column: str) -> None:

@@ -29,6 +29,7 @@ class TestSqlite(AuditSuite):
         """A file of its own."""
         schema.upgrade(f"sqlite:///{tmp_path}/t.db")
         async with SqliteStore(tmp_path / "t.db") as store:
+            await store.ensure_queues(["default"])
             yield store
 
     @pytest.fixture
@@ -38,7 +39,7 @@ class TestSqlite(AuditSuite):
         async def work(statements: str) -> None:
             with closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
                 connection.execute("PRAGMA ignore_check_constraints=ON")
-                connection.executescript(statements.format(later=to_micros(LATER)))
+                connection.executescript(statements.format(later=to_micros(LATER), ancient="'x'", endless="9e18"))
 
         return work
 
@@ -65,6 +66,7 @@ class TestPostgres(AuditSuite):
         """The schema, emptied."""
         await emptied(name)
         async with PostgresStore.from_url(url_of(name)) as store:
+            await store.ensure_queues(["default"])
             yield store
 
     @pytest.fixture
@@ -73,7 +75,9 @@ class TestPostgres(AuditSuite):
 
         async def work(statements: str) -> None:
             async with outside(name) as connection:
-                await connection.execute(statements.format(later=f"'{LATER.isoformat()}'::timestamptz"))
+                later = f"'{LATER.isoformat()}'::timestamptz"
+                ancient = "'0044-03-15 BC'::timestamptz"
+                await connection.execute(statements.format(later=later, ancient=ancient, endless="'infinity'"))
 
         return work
 

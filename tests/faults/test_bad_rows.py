@@ -40,6 +40,7 @@ SPOILT: list[dict[str, Any]] = [
 ]
 """What no TaskFlow writes, and its tables refuse while their checks are on."""
 MOST = "the most that the column holds"
+BEFORE_CHRIST = "'0044-03-15 BC'::timestamptz"
 CLOSED, UNDATED, NOBODYS = {"epoch": 1}, {"started_at": None}, {"worker_id": None}
 SPOILT_RUNS: list[dict[str, Any]] = [
     CLOSED,
@@ -86,7 +87,9 @@ async def on_postgres(name: str, job_id: str, values: dict[str, Any]) -> None:
         )
         for check in checks:
             await connection.execute(f"ALTER TABLE jobs DROP CONSTRAINT {check['conname']}")
-        sets = ", ".join(f"{column} = ${number}" for number, column in enumerate(values, 2))
+        literal = [f"{column} = {value}" for column, value in values.items() if value == BEFORE_CHRIST]
+        values = {column: value for column, value in values.items() if value != BEFORE_CHRIST}
+        sets = ", ".join([f"{column} = ${number}" for number, column in enumerate(values, 2)] + literal)
         await connection.execute(f"UPDATE jobs SET {sets} WHERE id = $1", job_id, *values.values())
         for check in checks:
             rule = check["rule"].removesuffix(" NOT VALID")
@@ -261,6 +264,70 @@ async def test_spoilt_rows_are_not_claimed_and_hold_up_no_other(house: tuple[Sta
     ids = [one.id for one in jobs]
     claims = await (store.claim(me, ids, ["t"]) if ticket else store.draw(me, [LANE], ["t"], 100))
     assert {claim.id for claim in claims} == {one.id for one in sound}
+
+
+def unreadable(store: StateStore) -> list[dict[str, Any]]:
+    """What no claim can read, or count with."""
+    if isinstance(store, SqliteStore):
+        texts = ("created_at", "timeout", "attempt_base", "run", "crashes", "interruptions", "snoozes")
+        return [
+            *({column: "x"} for column in texts),
+            {"created_at": -(1 << 62)},
+            {"created_at": 1 << 62},
+            {"lane": 0.5},
+        ]
+    # The driver has no value for such an instant: the statement says it.
+    return [{"timeout": float("nan")}, {"attempt_base": -(1 << 31)}, {"snoozes": -1}, {"created_at": BEFORE_CHRIST}]
+
+
+@pytest.mark.parametrize("way", ["ticket", "draw", "draw of suspects"])
+async def test_rows_that_cannot_be_read_are_not_claimed_and_hold_up_no_other(
+    house: tuple[StateStore, Spoil], way: str
+) -> None:
+    """A claim that failed once it is written would leave all its rows to nobody."""
+    store, spoil = house
+    ways = unreadable(store)
+    bad, good = [job() for _ in ways], [job() for _ in range(5)]
+    await store.insert([*bad, *good])
+    me = await worker(store)
+    for one, values in zip(bad, ways, strict=True):
+        await spoil(one.id, **({"crashes": 2} if way == "draw of suspects" else {}) | values)
+    if way == "draw of suspects":
+        for one in good:
+            await spoil(one.id, crashes=2)
+    if way == "ticket":
+        claims = await store.claim(me, [one.id for one in [*bad, *good]], ["t"])
+    else:
+        claims = await store.draw(me, [LANE], ["t"], 100, isolated=way != "draw")
+    assert {claim.id for claim in claims} == {one.id for one in good}
+    assert {held.job_id for held in (await store.beat(me)).held} == {one.id for one in good}
+
+
+async def test_runs_that_cannot_be_read_hold_up_neither_beat_nor_settlement(house: tuple[StateStore, Spoil]) -> None:
+    """Their worker lives on, and others end."""
+    store, spoil = house
+    sqlite = isinstance(store, SqliteStore)
+    endless: Any = "x" if sqlite else datetime.max.replace(tzinfo=UTC)
+    most: Any = "x" if sqlite else (1 << 31) - 1
+    ways: list[dict[str, Any]] = [
+        {"started_at": endless},
+        {"attempt": most},
+        {"snoozes": most},
+        {"created_at": endless},
+    ]
+    jobs = [job() for _ in range(len(ways) + 1)]
+    await store.insert(jobs)
+    me = await worker(store)
+    claims = await store.claim(me, [one.id for one in jobs], ["t"])
+    for one, values in zip(jobs, ways, strict=False):
+        await spoil(one.id, **values)
+    assert len((await store.beat(me)).held) == len(jobs)
+    settler = settler_of(store, Tickets())
+    for claim in claims:
+        settler.settle(claim, Ending(outcome=Outcome.SUCCEEDED, result="1"))
+    async with asyncio.timeout(20):
+        await settler.drain()
+    assert (await shown(store, jobs[-1].id)).state is State.SUCCEEDED
 
 
 async def test_a_timeout_that_is_no_time_holds_up_no_other(house: tuple[StateStore, Spoil]) -> None:

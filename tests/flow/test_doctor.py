@@ -20,7 +20,7 @@ from taskflow.flow.doctor import CHECKS, Life, Severity
 from taskflow.flow.doctor.cached import cached
 from taskflow.flow.doctor.lanes import lanes
 from taskflow.flow.doctor.queued import due, queued
-from taskflow.flow.doctor.rows import IMPOSSIBLE, rows
+from taskflow.flow.doctor.rows import IMPOSSIBLE, STUCK, rows
 from taskflow.flow.doctor.servers import clock, servers
 from taskflow.flow.doctor.spools import spools
 from taskflow.flow.doctor.workers import BATCH, runs, sweeps, workers
@@ -152,18 +152,18 @@ async def test_what_is_due_is_promoted(house: House) -> None:
     assert await house.mended([found]) == ["queued 3 jobs that were due"]
 
 
-@pytest.mark.parametrize("kind", list(IMPOSSIBLE))
+@pytest.mark.parametrize("kind", [*IMPOSSIBLE, *STUCK])
 async def test_impossible_rows_are_a_problem_and_nobody_guesses(house: House, kind: Odd) -> None:
     """Each kind in words of its own."""
     house.store.odd_ids[kind] = ["j1"]
     [found] = await house.told(rows)
     assert (found.severity, found.ids, found.repair) == (Severity.PROBLEM, ["j1"], None)
-    assert IMPOSSIBLE[kind][0] in found.what
+    assert (IMPOSSIBLE | STUCK)[kind][0] in found.what
 
 
 def test_every_oddity_is_somebodys() -> None:
     """A kind that no check asks for would be found by nobody."""
-    assert {*IMPOSSIBLE, Odd.DUE, Odd.ORPHAN_RUN, Odd.OVERDUE_RUN} == set(Odd)
+    assert {*IMPOSSIBLE, *STUCK, Odd.DUE, Odd.ORPHAN_RUN, Odd.OVERDUE_RUN} == set(Odd)
 
 
 @pytest.mark.parametrize("standing", [None, LaneStanding(3, 0)])

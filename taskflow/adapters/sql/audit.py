@@ -10,12 +10,15 @@ from typing import Any, Final
 
 import orjson
 
-from taskflow.adapters.sql.tables import LIVE, from_micros
+from taskflow.adapters.sql.tables import LIVE, SOUND, from_micros, jobs
 from taskflow.core.job import Lane, LaneKey, RunsIn, State
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION
-from taskflow.ports.audit import LATE, SAMPLE, LiveWorker, Odd, Standing, Waiting
+from taskflow.ports.audit import LATE, OLDEST, SAMPLE, LiveWorker, Odd, Standing, Waiting
 from taskflow.ports.store import WorkerInfo
 
+JUDGED: Final = ", ".join(
+    column.name for column in jobs.columns if column.name not in {"payload", "error", "tags", "metadata", "progress"}
+)
 QUEUES: Final = 100
 """Queues whose lanes are looked at."""
 RUNNING: Final = "SELECT jobs.id FROM jobs WHERE jobs.state = 'running'"
@@ -31,6 +34,17 @@ NOBODY: Final = """NOT EXISTS (SELECT 1 FROM jobs WHERE jobs.id = newest.id)
     AND NOT EXISTS (SELECT 1 FROM finished WHERE finished.id = newest.id)"""
 OPEN: Final = """epoch > 0
     AND NOT EXISTS (SELECT 1 FROM attempts WHERE attempts.job_id = newest.id AND attempts.epoch = newest.epoch)"""
+RUNS: Final = "state = 'running'"
+QUEUED: Final = "state = 'queued'"
+DATED: Final = "state IN ('scheduled','retrying')"
+WAITING: Final = "state = 'waiting'"
+
+
+def _oldest(states: str) -> str:
+    """By their ids, which grow with time. Texts stay where they are: a thousand of them may be a gigabyte."""
+    return f"SELECT {JUDGED} FROM jobs WHERE {states} ORDER BY id LIMIT :oldest"
+
+
 ODD: Final[Mapping[Odd, str]] = {
     Odd.ORPHAN_RUN: f"{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state = 'alive') LIMIT :limit",
     Odd.OVERDUE_RUN: f"{RUNNING} AND deadline_at < :late LIMIT :limit",
@@ -60,6 +74,16 @@ WHERE EXISTS (SELECT 1 FROM jobs WHERE jobs.id = newest.id AND jobs.epoch < newe
 LIMIT :limit""",
     Odd.ATTEMPT_OF_NOBODY: f"SELECT DISTINCT id FROM ({NEWEST_CLOSED}) AS newest WHERE {NOBODY} LIMIT :limit",
     Odd.KEY_OF_NOBODY: f"SELECT DISTINCT id FROM ({NEWEST_KEYS}) AS newest WHERE {NOBODY} LIMIT :limit",
+    Odd.UNSOUND: " UNION ALL ".join(
+        f"SELECT id FROM ({_oldest(states)}) AS oldest WHERE NOT ({SOUND})" for states in (RUNS, QUEUED, DATED, WAITING)
+    )
+    + " LIMIT :limit",
+    Odd.UNREADABLE: f"SELECT id FROM ({_oldest(QUEUED)}) AS oldest WHERE {SOUND} AND NOT ({{runnable}}) LIMIT :limit",
+    Odd.UNDRAWABLE: f"""
+SELECT id FROM ({_oldest(QUEUED)}) AS oldest
+WHERE queued_at IS NULL OR queued_at >= {{endless}} OR queue NOT IN (SELECT name FROM queues) LIMIT :limit""",
+    Odd.UNDATED: f"SELECT id FROM jobs WHERE {DATED} AND (run_at IS NULL OR run_at >= {{endless}}) LIMIT :limit",
+    Odd.UNPARKABLE: f"SELECT id FROM ({_oldest(WAITING)}) AS oldest WHERE coalesce(reason, '') <> 'no_worker' LIMIT :limit",
 }
 ALIVE: Final = "SELECT id, host, pid, queues, tasks, slots, heartbeat_at FROM workers WHERE state = 'alive' ORDER BY id"
 BUSY: Final = "SELECT worker_id, runs_in, count(*) AS n FROM jobs WHERE state = 'running' GROUP BY worker_id, runs_in"
@@ -72,7 +96,8 @@ OPEN_QUEUES: Final = "SELECT DISTINCT name FROM queues WHERE NOT paused ORDER BY
 FRONT: Final = f"""
 SELECT id, task, runs_in, queued_at FROM jobs
 WHERE state = 'queued' AND queue = :queue AND lane = :lane AND crashes < {CRASHES_BEFORE_ISOLATION}
-    AND (expires_at IS NULL OR expires_at > :now)
+    AND (expires_at IS NULL OR expires_at > :now) AND {{runnable}}
+    AND queued_at BETWEEN {{first}} AND :now
 ORDER BY queued_at, id LIMIT :limit"""
 # Many rows name one object: the index is asked for one after the other.
 LOG_OBJECTS: Final = """
@@ -92,6 +117,12 @@ class AuditPart(ABC):
 
     _among: str
     """How a database asks whether something is one of many; `{}` is the parameter."""
+    _runnable: str
+    """What a claim demands of a row."""
+    _first: str
+    """The earliest instant that can be read."""
+    _endless: str
+    """One that never comes."""
 
     @abstractmethod
     async def _ask(self, statement: str, **values: Any) -> Sequence[Any]:
@@ -122,16 +153,21 @@ class AuditPart(ABC):
     async def odd(self, kind: Odd, limit: int, *, now: datetime | None = None) -> list[str]:
         """Ids of jobs that are odd in this way."""
         late = await self._moment(now) - timedelta(seconds=LATE)
-        return [row["id"] for row in await self._ask(ODD[kind], late=late, limit=limit, sample=SAMPLE)]
+        found = await self._ask(self._odd(kind), late=late, limit=limit, sample=SAMPLE, oldest=OLDEST)
+        return [row["id"] for row in found]
+
+    def _odd(self, kind: Odd) -> str:
+        return ODD[kind].format(runnable=self._runnable, endless=self._endless)
 
     async def fronts(self, limit: int, *, now: datetime | None = None) -> dict[LaneKey, list[Waiting]]:
-        """The oldest queued jobs of each lane."""
+        """The oldest queued jobs of each lane that a draw would take."""
         moment = await self._moment(now)
+        front = FRONT.format(runnable=self._runnable, first=self._first)
         found = {}
         for queue in await self._ask(OPEN_QUEUES, limit=QUEUES):
             for lane in Lane:
                 key = LaneKey(queue["name"], lane)
-                rows = await self._ask(FRONT, queue=key.queue, lane=int(lane), now=moment, limit=limit)
+                rows = await self._ask(front, queue=key.queue, lane=int(lane), now=moment, limit=limit)
                 found[key] = [
                     Waiting(row["id"], row["task"], RunsIn(row["runs_in"]), _since(row["queued_at"], moment))
                     for row in rows

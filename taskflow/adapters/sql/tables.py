@@ -8,6 +8,8 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
+from taskflow.core.limits import TIMEOUT_SECONDS_MAX
+
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -124,10 +126,25 @@ SOUND: Final = (
         for check in sorted(jobs.constraints, key=lambda constraint: str(constraint.name))
         if isinstance(check, sa.CheckConstraint) and "state" not in str(check.sqltext)
     )
-    + f" AND attempt < {COUNTED} AND epoch < {COUNTED}"
+    # Not every database keeps fractions out of a whole number.
+    + f" AND lane IN (0,1,2) AND attempt < {COUNTED} AND epoch < {COUNTED}"
 )
 """What the table itself demands of a row, as a condition: a statement over many rows leaves alone what it could not
 change, such as a row that was spoilt by hand while the checks were off. Otherwise one of them would stop all others."""
+
+
+def runnable(first: str, last: str) -> str:
+    """What a claim demands of a row beside that: it is read as a whole, and must be sound, dated and counted to be read.
+
+    Args:
+        first: the earliest instant that a `datetime` can be, as a literal of the database.
+        last: the latest one.
+    """
+    counters = ("attempt_base", "run", "crashes", "interruptions", "snoozes")
+    counted = " AND ".join(f"{name} BETWEEN 0 AND {COUNTED}" for name in counters)
+    # Neither a text nor what is no number lies between two numbers.
+    return f"{SOUND} AND created_at BETWEEN {first} AND {last} AND timeout BETWEEN 0 AND {TIMEOUT_SECONDS_MAX} AND {counted}"
+
 
 finished: Final = sa.Table(
     "finished",

@@ -6,7 +6,7 @@ from typing import Final
 
 from taskflow.flow.doctor.deployment import LIMIT, Deployment
 from taskflow.flow.doctor.findings import Finding, Severity, fine, named
-from taskflow.ports.audit import SAMPLE, Odd
+from taskflow.ports.audit import OLDEST, SAMPLE, Odd
 
 IMPOSSIBLE: Final = {
     Odd.TWICE: ("finished, and live or finished once more", "the job may run again though it is over"),
@@ -23,6 +23,35 @@ IMPOSSIBLE: Final = {
     ),
 }
 """What they are, and what it means."""
+CANCEL: Final = "cancel them by `taskflow jobs cancel` and submit them again"
+STUCK: Final = {
+    Odd.UNSOUND: (
+        "with a priority, a lane, a kind or a counter out of bounds",
+        "they are neither started nor queued, rescued or expired, and stay as they are",
+        f"correct the value, or {CANCEL}",
+    ),
+    Odd.UNREADABLE: (
+        "queued, with a date of creation, a timeout or a counter that is none",
+        "no worker claims them, and they stay queued",
+        "correct the value there",
+    ),
+    Odd.UNDRAWABLE: (
+        "queued, in a lane of no queue or without the instant at which they were",
+        "nothing but a message of the broker could start them, and it is lost or will be",
+        f"set queued_at to now, create the queue by POST /api/v1/queues, or {CANCEL}",
+    ),
+    Odd.UNDATED: (
+        "scheduled or to be tried again, at no instant that comes",
+        "nobody queues them",
+        f"set run_at to an instant, or {CANCEL}",
+    ),
+    Odd.UNPARKABLE: (
+        "waiting, for nothing that may come",
+        "only the reason `no_worker` ends by itself, and theirs is another or none",
+        f"set reason to 'no_worker', so that they go on once a worker of their task is there, or {CANCEL}",
+    ),
+}
+"""What they are, what it means, and what a hand would do in the table."""
 ADVICE: Final = (
     "nothing here is repaired by guessing: these rows come from changes by hand, from a restored backup, or from a fault "
     "of TaskFlow; keep them, look at the database's log of that time, and report it"
@@ -32,6 +61,20 @@ ADVICE: Final = (
 async def rows(deployment: Deployment) -> list[Finding]:
     """None of them is there, among the newest."""
     found = []
+    for kind, (what, means, mend) in STUCK.items():
+        ids = await deployment.store.odd(kind, LIMIT)
+        if ids:
+            found.append(
+                Finding(
+                    check="rows",
+                    severity=Severity.PROBLEM,
+                    what=f"jobs {what}: {named(ids)}",
+                    means=means,
+                    advice=f"no TaskFlow writes that, a change by hand does: look at their rows in the table `jobs`, and {mend}",
+                    ids=ids,
+                    lasting=True,
+                )
+            )
     for kind, (what, means) in IMPOSSIBLE.items():
         ids = await deployment.store.odd(kind, LIMIT)
         if ids:
@@ -47,4 +90,9 @@ async def rows(deployment: Deployment) -> list[Finding]:
                     lasting=True,
                 )
             )
-    return found or [fine("rows", f"no impossible ones (the newest {SAMPLE:,} of each table, and all that run)")]
+    return found or [
+        fine(
+            "rows",
+            f"no impossible ones (the newest {SAMPLE:,} of each table, the oldest {OLDEST:,} that wait, and those that run)",
+        )
+    ]

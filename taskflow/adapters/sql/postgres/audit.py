@@ -9,6 +9,7 @@ from typing import Any
 
 from taskflow.adapters.sql import audit
 from taskflow.adapters.sql.postgres.database import Database
+from taskflow.adapters.sql.postgres.rows import FIRST, RUNNABLE
 
 
 class AuditPart(audit.AuditPart):
@@ -16,6 +17,7 @@ class AuditPart(audit.AuditPart):
 
     _db: Database
     _among = "= ANY({})"
+    _runnable, _first, _endless = RUNNABLE, FIRST, "'infinity'"
 
     async def _ask(self, statement: str, **values: Any) -> Sequence[Any]:
         used = list(dict.fromkeys(re.findall(r":(\w+)", statement)))

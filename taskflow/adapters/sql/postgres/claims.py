@@ -9,34 +9,32 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskflow.adapters.sql.postgres import move
 from taskflow.adapters.sql.postgres.database import Connection, Database
-from taskflow.adapters.sql.postgres.rows import CLAIMED, CLOCK, claim_of, error_text, ticket_of
-from taskflow.adapters.sql.tables import SOUND
+from taskflow.adapters.sql.postgres.rows import CLAIMED, CLOCK, RUNNABLE, claim_of, error_text, ticket_of
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.lifecycle import Settlement
-from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, DEADLINE_SLACK_SECONDS, TIMEOUT_SECONDS_MAX
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, DEADLINE_SLACK_SECONDS
 from taskflow.ports.store import Settled
 
 if TYPE_CHECKING:
     from asyncpg import Record
 
 MAY_RUN: Final = f"""
-state = 'queued' AND task = ANY($3::text[]) AND (expires_at IS NULL OR expires_at > clock.now) AND {SOUND}"""
+state = 'queued' AND task = ANY($3::text[]) AND (expires_at IS NULL OR expires_at > clock.now) AND {RUNNABLE}"""
 PAUSED: Final = "(SELECT name FROM queues WHERE paused)"
 ALIVE: Final = "EXISTS (SELECT 1 FROM workers WHERE id = $2 AND state = 'alive')"
-# Whatever a hand wrote there: an interval out of range would end the statement for all.
-TIMEOUT: Final = f"least(greatest(timeout, 0), {TIMEOUT_SECONDS_MAX})"
 # Rows are locked and examined before, one by one by their ids: a condition here would let the planner, whose statistics
 # know nothing of a burst, begin with all rows that meet it.
 START: Final = f"""
 UPDATE jobs SET state = 'running', reason = NULL, worker_id = $2, epoch = epoch + 1, attempt = attempt + 1,
-    started_at = clock.now, deadline_at = clock.now + make_interval(secs => {TIMEOUT} + {DEADLINE_SLACK_SECONDS}),
+    started_at = clock.now, deadline_at = clock.now + make_interval(secs => timeout + {DEADLINE_SLACK_SECONDS}),
     progress = NULL
 FROM asked, clock WHERE jobs.id = asked.id"""
 CLAIM: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
     SELECT found.id FROM unnest($4::text[]) AS wanted (id) CROSS JOIN clock CROSS JOIN LATERAL (
-        SELECT id, state, task, queue, expires_at, crashes, lane, priority, runs_in, attempt, epoch, max_attempts
+        SELECT id, state, task, queue, expires_at, crashes, lane, priority, runs_in, attempt, epoch, max_attempts,
+            attempt_base, run, interruptions, snoozes, timeout, created_at
         FROM jobs WHERE jobs.id = wanted.id OFFSET 0 FOR UPDATE) AS found
     WHERE {MAY_RUN} AND crashes < {CRASHES_BEFORE_ISOLATION} AND queue NOT IN {PAUSED} AND {ALIVE})
 {START}

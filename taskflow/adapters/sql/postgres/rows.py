@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from taskflow.adapters.sql.tables import finished, jobs
+from taskflow.adapters.sql.tables import finished, jobs, runnable
 from taskflow.core.errors import DataRejected
 from taskflow.core.job import Attempt, Claim, ErrorInfo, Job, Lane, LaneKey, Outcome, RunsIn, State, Ticket
 
@@ -26,6 +26,8 @@ CLAIMED: Final = """
 jobs.id, tenant, task, queue, priority, payload, epoch, worker_id AS worker, attempt, attempt - attempt_base AS tries,
     max_attempts, timeout, run, crashes, interruptions, snoozes, tags, metadata, created_at, started_at"""
 TICKET: Final = "jobs.id, jobs.queue, jobs.lane, jobs.runs_in, jobs.queued_at"
+FIRST: Final = "'0001-01-01Z'"
+RUNNABLE: Final = runnable(FIRST, "'9999-12-31Z'")
 CLOCK: Final = "clock AS MATERIALIZED (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now)"
 """The one instant of a statement: the first value if it is given, else the database's own."""
 

@@ -28,8 +28,8 @@ UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = now
 FROM asked, clock WHERE jobs.id = asked.id
 RETURNING {TICKET}"""
 NEXT_DUE: Final = f"""
-SELECT extract(epoch FROM run_at - coalesce($1::timestamptz, clock_timestamp()))::float8 AS left FROM jobs
-WHERE {DUE} ORDER BY run_at LIMIT 1"""
+SELECT (extract(epoch FROM run_at) - extract(epoch FROM coalesce($1::timestamptz, clock_timestamp())))::float8 AS left
+FROM jobs WHERE {DUE} ORDER BY run_at LIMIT 1"""
 # The clock is read when the row is ours: of two sweeps at once none sees the other's ahead of its own time.
 GRACE: Final = """
 INSERT INTO upkeep (id, last_sweep_at, grace_until)

@@ -24,11 +24,12 @@ WORKERS: Final = """
 SELECT id, host, pid, queues, tasks, slots, state, started_at, heartbeat_at FROM workers
 WHERE state = 'alive' OR heartbeat_at >= clock_timestamp() - interval '1 day'
 ORDER BY started_at DESC, id DESC LIMIT 1000"""
+# Not the age of a difference: an instant without end cannot be subtracted.
 BEAT: Final = f"""
 WITH {CLOCK},
 me AS (UPDATE workers SET heartbeat_at = now FROM clock WHERE id = $2 AND state = 'alive' RETURNING id, now)
 SELECT jobs.id, epoch, cancel_requested_at IS NOT NULL AS cancel,
-    extract(epoch FROM me.now - coalesce(jobs.started_at, jobs.created_at))::float8 AS age
+    (extract(epoch FROM me.now) - extract(epoch FROM coalesce(jobs.started_at, jobs.created_at)))::float8 AS age
 FROM me LEFT JOIN jobs ON worker_id = me.id AND jobs.state = 'running'"""
 STOP: Final = """
 UPDATE workers SET state = 'stopped', heartbeat_at = coalesce($1::timestamptz, clock_timestamp())
@@ -57,7 +58,7 @@ SELECT name, paused, pause_reason,
     (SELECT count(*) FROM (SELECT 1 FROM jobs WHERE state = 'queued' AND queue = queues.name LIMIT {DEPTH_SHOWN + 1})
         AS counted) AS depth,
     (SELECT count(*) FROM jobs WHERE state = 'running' AND queue = queues.name) AS running,
-    (SELECT extract(epoch FROM clock_timestamp() - min(first.queued_at))::float8
+    (SELECT (extract(epoch FROM clock_timestamp()) - extract(epoch FROM min(first.queued_at)))::float8
         FROM unnest('{{0,1,2}}'::smallint[]) AS lanes (lane) CROSS JOIN LATERAL (
             SELECT queued_at FROM jobs WHERE state = 'queued' AND queue = queues.name AND lane = lanes.lane
             ORDER BY queued_at LIMIT 1) AS first) AS oldest

@@ -8,7 +8,7 @@ from typing import Any
 
 from taskflow.adapters.sql import audit
 from taskflow.adapters.sql.sqlite.database import Database, array
-from taskflow.adapters.sql.sqlite.rows import instant
+from taskflow.adapters.sql.sqlite.rows import ENDLESS, FIRST, RUNNABLE, instant
 from taskflow.adapters.sql.tables import to_micros
 
 
@@ -17,6 +17,7 @@ class AuditPart(audit.AuditPart):
 
     _db: Database
     _among = "IN (SELECT value FROM json_each({}))"
+    _runnable, _first, _endless = RUNNABLE, FIRST, ENDLESS
 
     async def _ask(self, statement: str, **values: Any) -> Sequence[Any]:
         given = {name: _stored(value) for name, value in values.items()}

@@ -9,15 +9,15 @@ from typing import Any, Final
 
 from taskflow.adapters.sql.sqlite import move
 from taskflow.adapters.sql.sqlite.database import Database, array
-from taskflow.adapters.sql.sqlite.rows import CLAIM_COLUMNS, claim_of, ticket_of
-from taskflow.adapters.sql.tables import SOUND, to_micros
+from taskflow.adapters.sql.sqlite.rows import CLAIM_COLUMNS, RUNNABLE, claim_of, ticket_of
+from taskflow.adapters.sql.tables import to_micros
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.lifecycle import Settlement
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, DEADLINE_SLACK_SECONDS
 from taskflow.ports.store import Settled
 
 MAY_RUN: Final = f"""
-state = 'queued' AND task IN (SELECT value FROM json_each(:tasks)) AND {SOUND}
+state = 'queued' AND task IN (SELECT value FROM json_each(:tasks)) AND {RUNNABLE}
 AND (expires_at IS NULL OR expires_at > :now)
 AND queue NOT IN (SELECT name FROM queues WHERE paused)
 AND EXISTS (SELECT 1 FROM workers WHERE id = :worker AND state = 'alive')"""

@@ -12,8 +12,8 @@ from taskflow.adapters.sql.tables import COUNTED
 from taskflow.core.job import ErrorInfo, Outcome, State
 
 RUNNING: Final = f"""
-SELECT jobs.id, queue, lane, runs_in, attempt, epoch, min(crashes, {COUNTED}) AS crashes,
-    min(interruptions, {COUNTED}) AS interruptions, snoozes, run_at, worker_id, cancel_requested_at, started_at FROM jobs"""
+SELECT jobs.id, queue, lane, runs_in, min(attempt, {COUNTED}) AS attempt, epoch, min(crashes, {COUNTED}) AS crashes,
+    min(interruptions, {COUNTED}) AS interruptions, min(snoozes, {COUNTED}) AS snoozes, run_at, worker_id, cancel_requested_at, started_at FROM jobs"""
 """What an ending needs to know of its row, in which one more can be counted. The payload stays where it is: a batch of
 them may be half a gigabyte."""
 CHANGED: Final = ("state", "reason", "error", "attempt", "crashes", "interruptions", "run_at", "finished_at")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 
-from taskflow.adapters.sql.tables import finished, from_micros, jobs
+from taskflow.adapters.sql.tables import finished, from_micros, jobs, runnable, to_micros
 from taskflow.core.job import Attempt, Claim, ErrorInfo, Job, Lane, LaneKey, Outcome, RunsIn, State, Ticket
 
 SHARED: Final = [column.name for column in finished.columns if column.name in jobs.columns]
@@ -16,6 +16,10 @@ SHARED: Final = [column.name for column in finished.columns if column.name in jo
 LIVE_COLUMNS: Final = ", ".join(SHARED)
 LIVE_DOCUMENT: Final = f"{LIVE_COLUMNS}, NULL AS result"
 DONE_DOCUMENT: Final = f"{LIVE_COLUMNS}, result"
+FIRST, LAST = (str(to_micros(datetime(*day, tzinfo=UTC))) for day in ((1, 1, 1), (9999, 12, 31)))
+RUNNABLE: Final = runnable(FIRST, LAST)
+ENDLESS: Final = "9e18"
+"""Beyond every instant; a text is greater than every number."""
 CLAIM_COLUMNS: Final = """
 id, tenant, task, queue, priority, payload, epoch, worker_id, attempt, attempt_base, max_attempts, timeout, run, crashes,
     interruptions, snoozes, tags, metadata, created_at, started_at"""

@@ -11,7 +11,7 @@ from taskflow.adapters.sql.conditions import Conditions
 from taskflow.adapters.sql.sqlite.database import Database
 from taskflow.adapters.sql.sqlite.move import close_waiting
 from taskflow.adapters.sql.sqlite.rescue import RUNNING, Rescued, park, rescue, unlisted, unpark
-from taskflow.adapters.sql.sqlite.rows import ticket_of
+from taskflow.adapters.sql.sqlite.rows import ENDLESS, ticket_of
 from taskflow.adapters.sql.sqlite.submit import delete_sides
 from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
 from taskflow.adapters.sql.tables import SOUND
@@ -19,8 +19,7 @@ from taskflow.core.job import Outcome, State, Ticket
 from taskflow.ports.store import Promoted, Retained, Swept
 
 T = TypeVar("T")
-# A text is greater than every number.
-DATED: Final = f"state IN ('scheduled','retrying') AND run_at < 9e18 AND {SOUND}"
+DATED: Final = f"state IN ('scheduled','retrying') AND run_at < {ENDLESS} AND {SOUND}"
 PROMOTE: Final = f"""
 UPDATE jobs SET state = 'queued', reason = NULL, run_at = NULL, queued_at = ?1
 WHERE id IN (SELECT id FROM jobs WHERE {DATED} AND run_at <= ?1 ORDER BY run_at LIMIT ?2)

@@ -25,8 +25,8 @@ SELECT * FROM workers WHERE state = 'alive' OR heartbeat_at >= ? ORDER BY starte
 BEAT: Final = "UPDATE workers SET heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 STOP: Final = "UPDATE workers SET state = 'stopped', heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 HELD: Final = """
-SELECT id, epoch, cancel_requested_at IS NOT NULL AS cancel, coalesce(started_at, created_at) AS since FROM jobs
-WHERE worker_id = ? AND state = 'running'"""
+SELECT id, epoch, cancel_requested_at IS NOT NULL AS cancel, (?1 - coalesce(started_at, created_at)) / 1e6 AS age FROM jobs
+WHERE worker_id = ?2 AND state = 'running'"""
 PUBLISH: Final = """
 INSERT INTO tasks (tenant, name, queue, runs_in, schema, timeout, max_attempts, description, updated_at)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)
@@ -86,8 +86,8 @@ class WorkersPart:
             return Beat(
                 True,
                 [
-                    Held(row["id"], row["epoch"], bool(row["cancel"]), (moment - row["since"]) / 1e6)
-                    for row in connection.execute(HELD, (worker,)).fetchall()
+                    Held(row["id"], row["epoch"], bool(row["cancel"]), row["age"])
+                    for row in connection.execute(HELD, (moment, worker)).fetchall()
                 ],
             )
 
