@@ -101,8 +101,15 @@ def history(*, as_json: Json = False) -> int:
 
 @config.command
 def check(*, mode: Mode = "run", config: Config = None) -> int:
-    """Check the settings; tells everything that is wrong."""
-    load(mode, {}, config)
+    """Check the settings; tells everything that is wrong. Modules of tasks are looked for, and not run."""
+    from taskflow.tasks.registry import not_found  # noqa: PLC0415 - costs a start
+    from taskflow.wiring.settings import SettingsError  # noqa: PLC0415 - as above
+
+    missing = not_found(load(mode, {}, config)["tasks.modules"])
+    if missing:
+        raise SettingsError(
+            [f"tasks.modules: there is no module {name!r}, neither installed nor in {Path.cwd()}" for name in missing]
+        )
     print("the settings are well")
     return OK
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import importlib.util
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -50,9 +51,7 @@ class Registry:
         Raises:
             CannotLoad: a module cannot be imported or a declaration is wrong; says which.
         """
-        here = str(Path.cwd())
-        if here not in sys.path:
-            sys.path.insert(0, here)
+        _look_here()
         tasks: dict[int, Task[..., Any]] = {}
         lifespans: dict[int, Lifespan] = {}
         for name in modules:
@@ -85,6 +84,26 @@ class Registry:
     def by_kind(self, kind: RunsIn) -> list[Task[..., Any]]:
         """Tasks whose runs use slots of a kind."""
         return [task for task in self.tasks.values() if task.runs_in is kind]
+
+
+def not_found(modules: Iterable[str]) -> list[str]:
+    """Those of the modules whose top package is nowhere. None of them is run for it."""
+    _look_here()
+    return [name for name in modules if not _is_there(name.partition(".")[0])]
+
+
+def _is_there(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:
+        # No name at all; or a module that is loaded, and tells nothing of where it came from.
+        return package in sys.modules
+
+
+def _look_here() -> None:
+    here = str(Path.cwd())
+    if here not in sys.path:
+        sys.path.insert(0, here)
 
 
 def _imported(name: str) -> ModuleType:

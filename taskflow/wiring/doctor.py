@@ -59,8 +59,19 @@ def examine(settings: Settings, *, everything: bool = False, repair: bool = Fals
             try:
                 stack.enter_context(lock.embedded(url, settings["data_dir"]))
                 life = Life.STOPPED
-            except lock.InUse:
+            except lock.InUse as error:
                 life = Life.RUNNING
+                if error.orphaned:
+                    report.findings.append(
+                        Finding(
+                            check="lock",
+                            severity=Severity.PROBLEM,
+                            what=str(error),
+                            means="no job runs, and TaskFlow cannot start here",
+                            advice="stop what holds it; a handler that forks leaves a copy of TaskFlow behind: let it start "
+                            "a program of its own (subprocess), or end with its job",
+                        )
+                    )
         try:
             fits = _schema(url, report)
         except TaskFlowError as error:

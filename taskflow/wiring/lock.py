@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -14,8 +14,19 @@ from taskflow.core.errors import TaskFlowError
 SQLITE: Final = "sqlite:///"
 
 
+PROC: Final = Path("/proc")
+"""Where Linux tells which process has which file."""
+
+
 class InUse(TaskFlowError):
-    """Another process holds the lock."""
+    """Another process holds the lock; `orphaned` where it is not the one that took it, which is gone."""
+
+    def __init__(self, path: Path, owner: str, holders: Sequence[int]) -> None:
+        known = owner.isdecimal() and int(owner) not in (os.getpid(), *holders)
+        # A number that is there may be somebody else's by now: whoever is seen to hold it counts first.
+        self.orphaned = known and PROC.exists() and (bool(holders) or not (PROC / owner).exists())
+        whom = _left(owner, holders) if self.orphaned else f"the embedded mode is in use by process {owner}: stop it"
+        super().__init__(f"{path} is held: {whom}, or use another --data-dir")
 
 
 @contextmanager
@@ -46,11 +57,37 @@ def held(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = os.read(descriptor, 20).decode(errors="replace").strip() or "unknown"
-            raise InUse(
-                f"{path} is held: the embedded mode is in use by process {owner}: stop it, or use another --data-dir"
-            ) from None
+            raise InUse(path, owner, _holders(descriptor)) from None
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield
     finally:
         os.close(descriptor)
+
+
+def _left(owner: str, holders: Sequence[int]) -> str:
+    gone = f"process {owner}, which took it, is gone"
+    if not holders:
+        return f"{gone} or cannot be seen from here, and something that it started still holds it: stop that"
+    return f"{gone}, and what it started still holds it, process {', '.join(map(str, holders))}: stop that"
+
+
+def _holders(descriptor: int) -> list[int]:
+    """Other processes that have the file open, as far as this one may know. A copy of a process has its locks, too."""
+    mine = os.fstat(descriptor)
+    found = []
+    for directory in PROC.glob("[0-9]*/fd"):
+        if directory.parent.name == str(os.getpid()):
+            continue
+        # Somebody else's, or ended meanwhile.
+        with suppress(OSError), os.scandir(directory) as entries:
+            if any(_same(entry, mine) for entry in entries):
+                found.append(int(directory.parent.name))
+    return sorted(found)
+
+
+def _same(entry: os.DirEntry[str], mine: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(entry.stat(), mine)
+    except OSError:
+        return False

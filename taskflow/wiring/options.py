@@ -58,6 +58,16 @@ def name(value: Any) -> str:
     return str(value)
 
 
+def namespace(value: Any) -> str:
+    """A name that begins a key, a queue's name and a path in every adapter."""
+    prefix = name(value)
+    if prefix.startswith("."):
+        raise ValueError(f"{value!r} begins with a dot, and an object store would take it for a path: use a letter")
+    if prefix.partition(".")[0] == "amq":
+        raise ValueError(f"{value!r}: RabbitMQ keeps names with 'amq.' for itself; use another")
+    return prefix
+
+
 def words(value: Any) -> tuple[str, ...]:
     """A list, or a text with commas or line ends in between."""
     items = value.replace("\n", ",").split(",") if isinstance(value, str) else value
@@ -151,7 +161,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     option.key: option
     for option in (
         Option("roles", ",".join(ROLES), "what this process does", roles),
-        Option("namespace", "taskflow", "prefix of queues, keys and objects", name),
+        Option("namespace", "taskflow", "prefix of queues, keys and objects", namespace),
         Option("data_dir", ".taskflow", "embedded data, and log lines on their way; {data} in URLs", text),
         _url("store.url", "sqlite:///{data}/taskflow.db", "where jobs are kept"),
         _url("broker.url", "memory://", "what carries tickets"),

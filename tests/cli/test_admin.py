@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,22 @@ def test_settings_are_checked_and_shown(
     assert port("--config", "taskflow.toml") == ("1", "taskflow.toml")
     monkeypatch.setenv("TASKFLOW_API_PORT", "3")
     assert port() == ("3", "environment TASKFLOW_API_PORT")
+
+
+def test_a_module_of_tasks_that_is_nowhere_is_told_and_none_is_run(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Here or installed; one that is there is only looked for."""
+    (tmp_path / "here_it_is.py").write_text("raise SystemExit(9)")
+    monkeypatch.setattr("sys.path", list(sys.path))
+    monkeypatch.setenv("TASKFLOW_TASKS_MODULES", "here_it_is,taskflow.demo")
+    assert run(["config", "check"]) == 0
+    monkeypatch.setenv("TASKFLOW_TASKS_MODULES", "here_it_is,nosuch,.relative")
+    assert run(["config", "check"]) == 2
+    err = capsys.readouterr().err
+    assert "'nosuch'" in err
+    assert "'.relative'" in err
+    assert "here_it_is" not in err
 
 
 def test_every_problem_of_the_settings_is_printed(

@@ -105,7 +105,7 @@ def test_an_object_that_is_gone_and_one_that_nobody_knows(system: System) -> Non
     os.utime(spare, (time.time() - OLD,) * 2)
     code, found = doctor(system.directory, "--repair")
     assert (code, wrong(found), found["objects"]["count"]) == (0, {"objects": "warning"}, 1)
-    assert (found["objects"]["repair"], found["done"]) == ("delete them", [])
+    assert (found["objects"]["repair"], found["done"]) == ("delete 1 objects that no row names", [])
     assert spare.exists()
     code, found = doctor(system.directory, "--repair", "--yes")
     assert (code, found["done"]) == (0, ["deleted 1 objects"])

@@ -178,6 +178,19 @@ async def test_a_lane_without_a_consumer(house: House, standing: LaneStanding | 
     assert await house.told(lanes) == []
 
 
+async def test_another_namespace_than_the_workers_have_is_a_likely_reason(house: House) -> None:
+    """Where nothing of this one is there; by logs, the other one is named."""
+    house.broker.stands = {LaneKey("default", lane): None for lane in Lane}
+    [found] = await house.told(lanes)
+    assert "no queue of the namespace 'ns'" in found.advice
+    house.store.logs = ["theirs/logs/2026/01/01/o.ndjson"]
+    [found] = await house.told(lanes)
+    assert "below 'theirs'" in found.advice
+    house.broker.stands.popitem()
+    [found] = await house.told(lanes)
+    assert "namespace" not in found.advice
+
+
 async def test_spare_tickets_are_harmless_and_dead_ones_are_worth_a_look(house: House) -> None:
     """The first is said beside, the second is a warning."""
     house.broker.stands[LANE] = LaneStanding(5_000, 1)

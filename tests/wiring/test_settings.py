@@ -104,6 +104,13 @@ def test_every_problem_is_told_at_once_with_the_nearest_right_name(tmp_path: Pat
         ({"api.auth": "maybe"}, "use one of keys, off"),
         ({"retention.finished": "0"}, "must be from 60"),
         ({"namespace": "a b"}, "namespace (flag)"),
+        ({"namespace": ".."}, "namespace (flag): '..' begins with a dot"),
+        ({"namespace": "."}, "begins with a dot"),
+        ({"namespace": ".hidden"}, "begins with a dot"),
+        ({"namespace": "a/b"}, "namespace (flag)"),
+        ({"namespace": "amq"}, "RabbitMQ keeps names"),
+        ({"namespace": "amq.x"}, "RabbitMQ keeps names"),
+        ({"store.url": "sqlite:///:memory:"}, "store.url: 'sqlite:///:memory:' is a database in memory"),
         ({"data_dir": "what?"}, "a question mark"),
         ({"api.keys": "hunter2"}, "at least 16 characters"),
         ({"api.keys": "hunter2 hunter2 hunter2"}, "without blanks"),
@@ -116,6 +123,12 @@ def test_what_cannot_work_is_refused(flags: dict[str, Any], told: str) -> None:
     lines = problems(flags=flags)
     assert told in "\n".join(lines)
     assert "hunter2" not in "\n".join(lines)
+
+
+@pytest.mark.parametrize("namespace", ["a", "Team-1_x", "eu.prod", "a..b", "amqx", "a:b", "0"])
+def test_a_namespace_is_one_segment_of_a_path(namespace: str) -> None:
+    """With a dot inside, too."""
+    assert of_flags(namespace=namespace)["namespace"] == namespace
 
 
 def test_a_file_that_cannot_be_read_is_a_problem_like_any_other(tmp_path: Path) -> None:

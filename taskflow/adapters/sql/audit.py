@@ -46,9 +46,9 @@ def _oldest(states: str) -> str:
 
 
 ODD: Final[Mapping[Odd, str]] = {
-    Odd.ORPHAN_RUN: f"{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state = 'alive') LIMIT :limit",
-    Odd.OVERDUE_RUN: f"{RUNNING} AND deadline_at < :late LIMIT :limit",
-    Odd.DUE: """SELECT id FROM jobs WHERE state IN ('scheduled','retrying') AND run_at < :late
+    Odd.ORPHAN_RUN: f"{RUNNING} AND worker_id NOT IN (SELECT id FROM workers WHERE state = 'alive') AND {SOUND} LIMIT :limit",
+    Odd.OVERDUE_RUN: f"{RUNNING} AND deadline_at < :late AND {SOUND} LIMIT :limit",
+    Odd.DUE: f"""SELECT id FROM jobs WHERE {DATED} AND run_at < :late AND {SOUND}
         ORDER BY run_at LIMIT :limit""",
     Odd.TOKENLESS_RUN: f"""{RUNNING}
         AND (worker_id IS NULL OR started_at IS NULL OR deadline_at IS NULL OR epoch < 1) LIMIT :limit""",

@@ -41,7 +41,11 @@ async def cached(deployment: Deployment) -> list[Finding]:
             means="clients are told a wrong state, for up to 10 minutes",
             advice="find out who else writes to this Redis, and whether two deployments share a namespace",
             ids=wrong,
-            repair=Repair("cache", "delete these entries", lambda: _forget(deployment, cache, wrong)),
+            repair=Repair(
+                "cache",
+                f"delete {len(wrong):,} entries of the cache that differ from their rows",
+                lambda: _forget(deployment, cache, wrong),
+            ),
         )
     ]
 

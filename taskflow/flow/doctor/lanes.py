@@ -22,13 +22,14 @@ async def lanes(deployment: Deployment) -> list[Finding]:
         return [fine("lanes", "tickets lie in the memory of a process")]
     living = fresh(deployment, (await deployment.store.standing()).workers)
     queues = (await deployment.store.queues())[:QUEUES]
-    unserved, spare, waiting = [], [], 0
+    unserved, spare, waiting, there = [], [], 0, False
     try:
         for queue in queues:
             served = not queue.paused and any(
                 not worker.info.queues or queue.name in worker.info.queues for worker in living
             )
             stands = {lane: await broker.standing(LaneKey(queue.name, lane)) for lane in Lane}
+            there = there or any(stands.values())
             ready = sum(standing.ready for standing in stands.values() if standing)
             waiting += ready
             if not queue.depth_capped and ready > queue.depth + MANY:
@@ -57,7 +58,9 @@ async def lanes(deployment: Deployment) -> list[Finding]:
                 severity=Severity.PROBLEM,
                 what=f"nobody consumes, though workers serve them: {named(unserved)}",
                 means="their jobs are drawn from the table, more slowly",
-                advice="look for `queue … exists with other arguments` and for a lost link in the workers' logs",
+                advice="look for `queue … exists with other arguments` and for a lost link in the workers' logs"
+                if there
+                else await _elsewhere(deployment),
                 ids=unserved,
                 lasting=True,
             )
@@ -74,3 +77,13 @@ async def lanes(deployment: Deployment) -> list[Finding]:
         )
     more = f"; more tickets than rows, which is harmless: {named(spare)}" if spare else ""
     return found or [fine("lanes", f"{waiting:,} messages wait, and each lane that is served has a consumer{more}")]
+
+
+async def _elsewhere(deployment: Deployment) -> str:
+    """What to do where the broker has no queue of this namespace at all. Names of objects begin with that of who stored them."""
+    theirs = {key.partition("/")[0] for key in await deployment.store.log_objects(1)} - {deployment.namespace}
+    logs = f"; logs of this store lie below {theirs.pop()!r}" if theirs else ""
+    return (
+        f"the broker has no queue of the namespace {deployment.namespace!r}: compare `namespace` and broker.url with the "
+        f"settings of the workers, and examine it by theirs{logs}"
+    )

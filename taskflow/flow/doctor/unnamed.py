@@ -53,7 +53,11 @@ class Seen:
             ids=self.first,
             repair=None
             if foreign
-            else Repair("objects", "delete them", lambda: _delete(deployment, listing, self.unnamed)),
+            else Repair(
+                "objects",
+                f"delete {self.unnamed:,} objects that no row names",
+                lambda: _delete(deployment, listing, self.unnamed),
+            ),
         )
 
 

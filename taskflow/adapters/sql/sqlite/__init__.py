@@ -17,6 +17,7 @@ from taskflow.adapters.sql.sqlite.upkeep import UpkeepPart
 from taskflow.adapters.sql.sqlite.workers import CataloguePart, WorkersPart
 
 PREFIX = "sqlite:///"
+MEMORY = ":memory:"
 
 
 class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, FilesPart, AuditPart):
@@ -35,6 +36,10 @@ class SqliteStore(JobsPart, ClaimsPart, WorkersPart, CataloguePart, UpkeepPart, 
         """The store of `sqlite:///relative.db` or `sqlite:////absolute.db`."""
         if not url.startswith(PREFIX) or len(url) == len(PREFIX):
             raise ValueError(f"{url!r} is no SQLite URL: use sqlite:///relative.db or sqlite:////absolute.db")
+        if url.removeprefix(PREFIX) == MEMORY:
+            raise ValueError(
+                f"{url!r} is a database in memory, which no job survives: name a file, as sqlite:///jobs.db"
+            )
         return cls(url.removeprefix(PREFIX))
 
     async def __aenter__(self) -> Self:
