@@ -95,6 +95,7 @@ class WorkerDocument(TypedDict):
     queues: list[str]
     tasks: list[str]
     slots: dict[str, int]
+    lease: float
     started_at: str
     heartbeat_at: str
 

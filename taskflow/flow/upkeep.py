@@ -60,18 +60,23 @@ class Promoter:
 
 
 class Sweeper:
-    """Silent workers are declared dead and what they ran is rescued; the expired expire; the unrunnable wait."""
+    """Silent workers are declared dead and what they ran is rescued; the expired expire; the unrunnable wait.
 
-    def __init__(self, upkeep: Upkeep, publisher: Publisher, events: Events, *, lease: float, period: float) -> None:
+    Args:
+        period: seconds between sweeps.
+        gap: seconds without a sweep after which everybody's silence counts anew.
+    """
+
+    def __init__(self, upkeep: Upkeep, publisher: Publisher, events: Events, *, period: float, gap: float) -> None:
         self._upkeep = upkeep
         self._publisher = publisher
         self._events = events
-        self._lease = lease
         self._period = period
+        self._gap = gap
 
     async def once(self) -> float:
         """Sweep once; returns seconds until the next."""
-        swept = await self._upkeep.sweep(self._lease, limit=BATCH)
+        swept = await self._upkeep.sweep(self._gap, limit=BATCH)
         self._publisher.offer(swept.tickets)
         for worker in swept.dead_workers:
             log.warning("worker %s was silent for its lease and is declared dead", worker)

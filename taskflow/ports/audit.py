@@ -77,14 +77,12 @@ class Standing:
     Attributes:
         now: its clock.
         swept: seconds since the last sweep, `None` where there never was one.
-        grace: seconds for which no sweep declares anybody dead; at most 0: none.
         workers: those that are not known to be dead.
         unrunnable: how many jobs wait for a worker, by task; of 10,000 at most.
     """
 
     now: datetime
     swept: float | None
-    grace: float
     workers: Sequence[LiveWorker]
     unrunnable: Mapping[str, int]
 

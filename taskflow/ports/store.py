@@ -153,7 +153,8 @@ class Claims(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerInfo:
-    """One process with the consumer role."""
+    """One process with the consumer role. `lease`: seconds of silence after which it is dead; it stops its runs before.
+    A store takes a lease that no setting allows for the longest one."""
 
     id: str
     host: str
@@ -161,6 +162,7 @@ class WorkerInfo:
     queues: Sequence[str]
     tasks: Sequence[str]
     slots: Mapping[str, int]
+    lease: float
     state: str = "alive"
     started_at: datetime | None = None
     heartbeat_at: datetime | None = None

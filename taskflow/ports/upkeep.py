@@ -21,7 +21,8 @@ class Promoted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Swept:
-    """What one sweep changed. `changed` holds (job_id, state) for events."""
+    """What one sweep changed. `changed` holds (job_id, state) for events. `in_grace`: some live worker has not had its
+    lease to be heard yet since sweeps had a gap, so that its silence proves nothing."""
 
     tickets: Sequence[Ticket] = ()
     dead_workers: Sequence[str] = ()
@@ -49,9 +50,15 @@ class Upkeep(Protocol):
         """scheduled and retrying rows that are due become queued."""
         ...
 
-    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
-        """Declare silent workers dead, rescue their rows and rows past their deadline, expire, park rows whose task no
-        live worker lists (`waiting`, reason `no_worker`) and bring back those whose task has one."""
+    async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+        """Declare workers dead that were silent for their own lease, rescue their rows and rows past their deadline,
+        expire, park rows whose task no live worker lists (`waiting`, reason `no_worker`) and bring back those whose task
+        has one.
+
+        Args:
+            gap: seconds. Where the last sweep is longer ago, or lies ahead, nobody watched: each worker has its whole
+                lease from now on to be heard, and so has who runs what is past its deadline.
+        """
         ...
 
     async def adopt(self, *, now: datetime | None = None) -> Swept:

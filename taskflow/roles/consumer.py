@@ -240,6 +240,7 @@ class Consumer:
             queues=tuple(self._config.queues),
             tasks=tuple(self._registry.tasks),
             slots={kind.value: n for kind, n in self._config.slots.items()},
+            lease=self._config.lease.length,
         )
 
     def _heard(self, beat: Beat, asked: float) -> None:

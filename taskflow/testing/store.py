@@ -13,7 +13,7 @@ from taskflow.core.ids import new_id
 from taskflow.core.job import ErrorInfo, Idempotency, Lane, Outcome, RunsIn, State
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX
 from taskflow.ports.store import ArtifactInfo, JobQuery, Segment, StateStore, TaskInfo, WorkerInfo
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, end, job, worker
+from taskflow.testing.store_facts import GAP, LANE, LEASE, T0, at, claimed, end, job, worker
 from taskflow.testing.store_rescue import RescueConformance
 from taskflow.testing.store_tokens import TokenConformance
 
@@ -219,11 +219,11 @@ class StoreConformance(TokenConformance, RescueConformance):
         """The first sweep after a gap gives everybody a lease to be heard."""
         me, other = await worker(store), await worker(store)
         claim = await claimed(store, me)
-        first = await store.sweep(LEASE, now=at(1_000))
+        first = await store.sweep(GAP, now=at(1_000))
         assert (first.in_grace, first.rescued) == (True, 0)
         for moment in range(1_005, 1_035, 5):
             await store.beat(other, now=at(moment))
-            swept = await store.sweep(LEASE, now=at(moment))
+            swept = await store.sweep(GAP, now=at(moment))
         assert (swept.in_grace, list(swept.dead_workers), swept.rescued) == (False, [me], 1)
         shown = await store.get("default", claim.id)
         assert shown is not None
@@ -258,7 +258,7 @@ class StoreConformance(TokenConformance, RescueConformance):
         overdue = await claimed(store, me, timeout=10.0)
         for moment in range(200, 240, 5):
             await store.beat(me, now=at(moment))
-            await store.sweep(LEASE, now=at(moment))
+            await store.sweep(GAP, now=at(moment))
         expired, lost = await store.get("default", late.id), await store.get("default", overdue.id)
         assert expired is not None
         assert lost is not None
@@ -270,12 +270,14 @@ class StoreConformance(TokenConformance, RescueConformance):
         await worker(store, "other")
         new = job()
         await store.insert([new], now=T0)
-        assert (await store.sweep(LEASE, now=T0)).parked == 1
+        assert (await store.sweep(GAP, now=T0)).parked == 1
         shown = await store.get("default", new.id)
         assert shown is not None
         assert (shown.state, shown.reason) == (State.WAITING, "no_worker")
         me = f"w-{new_id()}"
-        tickets = await store.register(WorkerInfo(id=me, host="h", pid=1, queues=(), tasks=("t",), slots={}), now=T0)
+        tickets = await store.register(
+            WorkerInfo(id=me, host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=30.0), now=T0
+        )
         assert [ticket.job_id for ticket in tickets] == [new.id]
 
     async def test_pages_show_everything_once_in_both_directions(self, store: StateStore) -> None:
@@ -358,4 +360,4 @@ class StoreConformance(TokenConformance, RescueConformance):
         assert (await store.queue_names())["q"] is False
 
 
-__all__ = ["LANE", "LEASE", "T0", "StoreConformance", "at", "claimed", "end", "job", "worker"]
+__all__ = ["GAP", "LANE", "LEASE", "T0", "StoreConformance", "at", "claimed", "end", "job", "worker"]

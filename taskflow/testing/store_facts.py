@@ -15,6 +15,7 @@ from taskflow.ports.store import StateStore, WorkerInfo
 T0: Final = datetime(2026, 1, 1, tzinfo=UTC)
 LANE: Final = LaneKey("default", Lane.NORMAL)
 LEASE: Final = 30.0
+GAP: Final = LEASE / 2
 
 
 def at(seconds: float) -> datetime:
@@ -31,10 +32,12 @@ def job(**changes: Any) -> NewJob:
     return NewJob(**values | changes)
 
 
-async def worker(store: StateStore, *tasks: str, now: datetime = T0) -> str:
+async def worker(store: StateStore, *tasks: str, now: datetime = T0, lease: float = LEASE) -> str:
     """A live worker that has these tasks."""
     name = f"w-{new_id()}"
-    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=tasks or ("t",), slots={}), now=now)
+    await store.register(
+        WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=tasks or ("t",), slots={}, lease=lease), now=now
+    )
     return name
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from taskflow.core.job import Outcome, State
-from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX, INTERRUPTIONS_MAX
+from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX, INTERRUPTIONS_MAX, LEASE_SECONDS_MAX
 from taskflow.ports.store import Beat, StateStore, WorkerInfo
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, end, job, shown, worker
+from taskflow.testing.store_facts import GAP, LANE, T0, at, claimed, end, job, shown, worker
 
 
 class RescueConformance:
@@ -64,16 +67,58 @@ class RescueConformance:
         """A gap in the sweeps may be a gap in everything."""
         me = await worker(store)
         claim = await claimed(store, me, timeout=10.0)
-        swept = await store.sweep(LEASE, now=at(500))
+        swept = await store.sweep(GAP, now=at(500))
         assert (swept.in_grace, swept.rescued) == (True, 0)
         assert (await shown(store, claim.id)).state is State.RUNNING
 
+    async def test_each_worker_is_judged_by_its_own_lease(self, store: StateStore) -> None:
+        """Whoever sweeps: one that goes on for two minutes is not taken over from while it does."""
+        short, long = await worker(store, lease=10.0), await worker(store, lease=120.0)
+        for each in (short, long):
+            await claimed(store, each, timeout=1_000.0)
+        died: dict[str, int] = {}
+        for moment in range(0, 130, 5):
+            swept = await store.sweep(GAP, now=at(moment))
+            died |= dict.fromkeys(swept.dead_workers, moment)
+            assert swept.rescued == len(swept.dead_workers)
+        assert died == {short: 15, long: 125}
+
+    async def test_after_a_gap_each_has_its_own_lease_to_be_heard(self, store: StateStore) -> None:
+        """However often another looks for whom every pause is a gap; so has whoever runs what is past its deadline."""
+        short, long = await worker(store, lease=10.0), await worker(store, lease=120.0)
+        late = [await claimed(store, each, timeout=1.0) for each in (short, long)]
+        for moment in range(1_000, 1_125, 5):
+            for each in (short, long):
+                assert (await store.beat(each, now=at(moment))).alive
+            swept = await store.sweep(GAP, now=at(moment))
+            assert swept.in_grace == (moment < 1_120)
+            ended = [(await shown(store, claim.id)).state is not State.RUNNING for claim in late]
+            assert ended == [moment >= 1_010, moment >= 1_120], moment
+        died: dict[str, int] = {}
+        await store.sweep(1.0, now=at(1_122))
+        for moment in range(1_125, 1_260, 5):
+            died |= dict.fromkeys((await store.sweep(GAP, now=at(moment))).dead_workers, moment)
+        assert died == {short: 1_135, long: 1_245}
+
+    @pytest.mark.parametrize("spoilt", [-5.0, 0.0, 0.999, 3_601.0, 1e300, math.inf])
+    async def test_a_lease_that_no_setting_allows_is_the_longest(self, store: StateStore, spoilt: float) -> None:
+        """Nobody knows how long its worker goes on: its jobs are neither taken from it at once nor kept for ever."""
+        me = await worker(store, lease=spoilt)
+        assert [info.lease for info in await store.workers()] == [LEASE_SECONDS_MAX]
+        claim = await claimed(store, me, timeout=10_000.0)
+        for moment in (0, 3_000, 3_600):
+            swept = await store.sweep(3_000, now=at(moment))
+            assert (list(swept.dead_workers), swept.rescued) == ([], 0)
+        swept = await store.sweep(3_000, now=at(3_601))
+        assert (list(swept.dead_workers), [ticket.job_id for ticket in swept.tickets]) == ([me], [claim.id])
+
     async def test_a_clock_that_was_set_back_gives_grace(self, store: StateStore) -> None:
         """A last sweep that lies ahead is a gap, and an old promise of grace does not outlive it."""
-        await store.sweep(LEASE, now=at(10_000))
-        assert (await store.sweep(LEASE, now=T0)).in_grace
+        await worker(store, now=T0)
+        await store.sweep(GAP, now=at(10_000))
+        assert (await store.sweep(GAP, now=T0)).in_grace
         for moment in range(5, 31, 5):
-            swept = await store.sweep(LEASE, now=at(moment))
+            swept = await store.sweep(GAP, now=at(moment))
         assert not swept.in_grace
 
     async def test_rows_of_the_dead_are_rescued_in_grace(self, store: StateStore) -> None:
@@ -83,9 +128,9 @@ class RescueConformance:
             await claimed(store, me)
         for moment in range(0, 31, 5):
             await store.beat(other, now=at(moment))
-            swept = await store.sweep(LEASE, limit=1, now=at(moment + 1))
+            swept = await store.sweep(GAP, limit=1, now=at(moment + 1))
         assert (list(swept.dead_workers), swept.rescued, swept.in_grace) == ([me], 1, False)
-        after_a_gap = await store.sweep(LEASE, now=at(1_000))
+        after_a_gap = await store.sweep(GAP, now=at(1_000))
         assert (list(after_a_gap.dead_workers), after_a_gap.rescued, after_a_gap.in_grace) == ([], 1, True)
 
     async def test_a_rescue_says_why_also_where_a_cancel_was_wished(self, store: StateStore) -> None:
@@ -96,7 +141,7 @@ class RescueConformance:
             await store.cancel("default", claim.id, now=at(1))
         for moment in range(0, 41, 5):
             await store.beat(other, now=at(moment))
-            await store.sweep(LEASE, now=at(moment))
+            await store.sweep(GAP, now=at(moment))
         for claim, outcome, why in ((crashed, Outcome.CRASHED, "WorkerDied"), (lost, Outcome.LOST, "Lost")):
             after = await shown(store, claim.id)
             [record] = after.attempts
@@ -104,13 +149,17 @@ class RescueConformance:
             assert [error and error.type for error in (after.error, record.error)] == [why, why]
 
     async def test_adopting_needs_no_grace_and_leaves_none(self, store: StateStore) -> None:
-        """The lock is proof enough; the next sweep is an ordinary one."""
+        """The lock is proof enough; the next sweep is an ordinary one, which nobody's silence survives a lease longer."""
         me = await worker(store)
         claim = await claimed(store, me)
         adopted = await store.adopt(now=at(1))
         assert (list(adopted.dead_workers), [ticket.job_id for ticket in adopted.tickets]) == ([me], [claim.id])
         assert not (await store.beat(me, now=at(2))).alive
-        assert not (await store.sweep(LEASE, now=at(3))).in_grace
+        assert not (await store.sweep(GAP, now=at(3))).in_grace
+        silent = await worker(store, now=at(3))
+        for moment in range(5, 40, 5):
+            swept = await store.sweep(GAP, now=at(moment))
+        assert list(swept.dead_workers) == [silent]
 
     async def test_everything_that_waits_expires_and_what_runs_does_not(self, store: StateStore) -> None:
         """Scheduled, waiting, queued and retrying; an expired job is over."""
@@ -119,9 +168,9 @@ class RescueConformance:
         await store.settle([end(retrying, Outcome.FAILED, after=900.0)], now=at(1))
         waiting = [job(expires_at=at(50)), job(expires_at=at(50), delay=900), job(expires_at=at(50), task="none")]
         await store.insert(waiting, now=T0)
-        await store.sweep(LEASE, now=at(49))
+        await store.sweep(GAP, now=at(49))
         assert (await shown(store, waiting[2].id)).state is State.WAITING
-        swept = await store.sweep(LEASE, now=at(50))
+        swept = await store.sweep(GAP, now=at(50))
         gone = {retrying.id, *(new.id for new in waiting)}
         assert (swept.expired, {job_id for job_id, state in swept.changed if state is State.EXPIRED}) == (4, gone)
         assert {(await shown(store, job_id)).finished_at for job_id in gone} == {at(50)}
@@ -132,12 +181,12 @@ class RescueConformance:
         await worker(store, "other")
         new = [job() for _ in range(3)]
         await store.insert(new, now=T0)
-        assert [(await store.sweep(LEASE, limit=2, now=T0)).parked for _ in range(3)] == [2, 1, 0]
+        assert [(await store.sweep(GAP, limit=2, now=T0)).parked for _ in range(3)] == [2, 1, 0]
         tickets = await store.register(
-            WorkerInfo(id="w", host="h", pid=1, queues=(), tasks=("t",), slots={}), now=at(1)
+            WorkerInfo(id="w", host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=30.0), now=at(1)
         )
         assert {ticket.job_id for ticket in tickets} == {one.id for one in new}
-        swept = await store.sweep(LEASE, now=at(2))
+        swept = await store.sweep(GAP, now=at(2))
         assert (swept.parked, swept.unparked) == (0, 0)
 
     async def test_workers_that_ended_long_ago_are_not_shown(self, store: StateStore) -> None:

@@ -141,8 +141,8 @@ async def _examine(settings: Settings, life: Life, report: Report, *, everything
         deployment = Deployment(
             life=life,
             namespace=settings["namespace"],
-            lease=settings.lease.length,
             sweep=settings.sweep,
+            gap=settings.gap,
             store=store,  # type: ignore[arg-type]  # the store's class is a plug-in's
             artifacts=artifacts,
             cache_key=lambda job_id: cache_key(settings["namespace"], job_id),

@@ -9,7 +9,7 @@ from ipaddress import ip_network
 from typing import Any, Final
 
 from taskflow.core.durations import seconds
-from taskflow.core.limits import is_name
+from taskflow.core.limits import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, is_name
 from taskflow.ports.limiter import Rate
 
 ROLES: Final = ("api", "consumer", "scheduler")
@@ -176,7 +176,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option("consumer.threads", 16, "handlers in threads at a time", whole(1, 10_000)),
         Option("consumer.processes", 0, "handlers in child processes at a time; 0: one a core", cores),
         Option("consumer.queues", "", "queues that this worker serves; empty: all", names),
-        Option("consumer.lease", 30, "seconds of silence after which a worker is dead", duration(1, 3_600)),
+        Option(
+            "consumer.lease",
+            30,
+            "seconds of silence after which this worker is dead",
+            duration(LEASE_SECONDS_MIN, LEASE_SECONDS_MAX),
+        ),
         Option("consumer.graceful", 25, "seconds that running jobs get at a stop", duration(0, 3_600), dev=2),
         Option("api.host", "127.0.0.1", "address to listen on", text),
         Option("api.port", 8000, "port to listen on; 0: any free one", whole(0, 65_535)),

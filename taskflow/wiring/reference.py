@@ -16,6 +16,11 @@ cannot work is refused at the start, all problems at once. In the file a setting
 `port = 9000`); in the environment it is `TASKFLOW_<SECTION>_<KEY>`. What is secret may lie in a file: `TASKFLOW_…_FILE`
 names it. Durations are seconds or such as `1h30m`.
 """
+LEASES: Final = """
+`consumer.lease` is each consumer's own, and consumers may differ: a worker's row carries its lease, every scheduler and
+`taskflow doctor` judge it by that, and the worker stops its runs before it is over. A scheduler derives from its own only how
+often it sweeps, every quarter of it and every 5 s at most: give it the shortest of its consumers'.
+"""
 URLS: Final = """
 ## URLs
 
@@ -42,6 +47,7 @@ def reference() -> str:
     for section, options in groupby(OPTIONS.values(), key=lambda option: option.key.rpartition(".")[0]):
         lines += [f"\n## {f'`[{section}]`' if section else 'At the top'}\n", "| setting | default | |", "|---|---|---|"]
         lines += [_row(option) for option in options]
+        lines += [LEASES.rstrip()] if section == "consumer" else []
     return "\n".join(lines) + "\n" + URLS
 
 

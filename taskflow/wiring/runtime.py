@@ -218,7 +218,7 @@ class Runtime:
         store, events = self._opened["store"], self._opened["events"]
         return Scheduler(
             self._promoter,
-            Sweeper(store, self._publisher, events, lease=self._settings.lease.length, period=self._settings.sweep),
+            Sweeper(store, self._publisher, events, period=self._settings.sweep, gap=self._settings.gap),
             Retainer(store, self._opened["artifacts"], keep=self._settings["retention.finished"]),
         )
 

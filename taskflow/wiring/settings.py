@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 from urllib.parse import quote
 
 from taskflow.core.errors import TaskFlowError
+from taskflow.core.limits import SWEEP_SECONDS_MAX
 from taskflow.roles.worker import Lease
 from taskflow.wiring.options import OPTIONS, Option
 from taskflow.wiring.plugins import masked, scheme_of
@@ -59,7 +60,12 @@ class Settings:
     @property
     def sweep(self) -> float:
         """Seconds between sweeps."""
-        return min(5.0, self.lease.length / 4)
+        return min(SWEEP_SECONDS_MAX, self.lease.length / 4)
+
+    @property
+    def gap(self) -> float:
+        """Seconds without a sweep in which beats may have been missed as well."""
+        return min(3 * SWEEP_SECONDS_MAX, self.lease.length / 2)
 
     def shown(self) -> list[tuple[str, str, str]]:
         """(key, value, source) of every setting; secrets masked."""

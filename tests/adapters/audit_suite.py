@@ -11,7 +11,7 @@ import pytest
 from taskflow.core.job import Idempotency, Lane, LaneKey, Outcome, RunsIn, State
 from taskflow.ports.audit import Audit, Odd
 from taskflow.ports.store import ArtifactInfo, Segment, WorkerInfo
-from taskflow.testing.store_facts import LANE, T0, at, claimed, end, job, worker
+from taskflow.testing.store_facts import GAP, LANE, LEASE, T0, at, claimed, end, job, worker
 
 Damage = Callable[[str], Coroutine[Any, Any, None]]
 RENAMED = "ALTER TABLE attempts RENAME TO closed; CREATE TABLE attempts AS SELECT * FROM closed"
@@ -162,12 +162,12 @@ class AuditSuite:
         me = await worker(store)
         await store.insert([job(task="none"), job(task="none")], now=T0)
         await claimed(store, me)
-        await store.sweep(30, now=at(2))
+        await store.sweep(GAP, now=at(2))
         found = await store.standing(now=at(5))
-        assert (found.swept, found.grace, found.unrunnable) == (3, 27, {"none": 2})
+        assert (found.swept, found.unrunnable) == (3, {"none": 2})
         [alive] = found.workers
         assert (alive.info.id, alive.silent, dict(alive.running)) == (me, 5, {RunsIn.ASYNC: 1})
-        assert (alive.info.tasks, alive.info.host) == (["t"], "h")
+        assert (alive.info.tasks, alive.info.host, alive.info.lease) == (["t"], "h", LEASE)
         assert abs((await store.standing()).now - (await store.standing()).now) < timedelta(seconds=60)
 
     async def test_the_fronts_of_lanes(self, store: Any) -> None:

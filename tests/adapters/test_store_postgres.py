@@ -12,7 +12,7 @@ from taskflow.core.job import Outcome, State
 from taskflow.core.limits import CRASHES_MAX
 from taskflow.ports.store import StateStore
 from taskflow.testing.store import StoreConformance
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, claimed, job, shown, worker
+from taskflow.testing.store_facts import GAP, LANE, T0, at, claimed, job, shown, worker
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 
 pytestmark = pytest.mark.adapter("postgresql")
@@ -28,7 +28,7 @@ def name() -> Iterator[str]:
 async def bury(store: StateStore, second: float = 0) -> None:
     """Let everybody who is alive be silent for a lease, under sweeps without a gap."""
     for moment in range(0, 40, 5):
-        await store.sweep(LEASE, now=at(second + moment))
+        await store.sweep(GAP, now=at(second + moment))
 
 
 class TestPostgres(StoreConformance):

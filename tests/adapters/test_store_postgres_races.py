@@ -11,7 +11,7 @@ import pytest
 
 from taskflow.adapters.sql import PostgresStore
 from taskflow.core.job import Claim, Idempotency, Outcome, State
-from taskflow.testing.store import LANE, LEASE, end, job, worker
+from taskflow.testing.store import GAP, LANE, end, job, worker
 from taskflow.testing.store_facts import shown
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.support import until
@@ -83,7 +83,7 @@ async def test_claims_settlements_cancels_and_sweeps_do_not_stand_in_each_others
             await store.settle([end(claim, rng.choice(outcomes), result="1", after=0.0) for claim in claims])
             await store.cancel("default", rng.choice(new).id)
             await store.promote()
-            await store.sweep(LEASE)
+            await store.sweep(GAP)
             if not await store._db.fetch("SELECT FROM jobs WHERE state <> 'failed' LIMIT 1"):
                 return
 
@@ -133,6 +133,6 @@ async def test_of_many_sweeps_at_once_each_row_is_rescued_by_one(
     await stores[0].insert([job() for _ in range(50)])
     claims = await stores[0].draw(me, [LANE], ["t"], 50)
     await stores[0]._db.fetch("UPDATE workers SET state = 'dead'")
-    swept = await asyncio.gather(*(store.sweep(LEASE) for store in stores * 3))
+    swept = await asyncio.gather(*(store.sweep(GAP) for store in stores * 3))
     assert sum(one.rescued for one in swept) == 50
     assert {(await shown(stores[0], claim.id)).crashes for claim in claims} == {1}

@@ -88,6 +88,25 @@ def test_many_upgrades_at_once_are_one(empty: str) -> None:
     assert schema.connected(url, lambda it: it.exec_driver_sql("SELECT count(*) FROM celery_taskmeta").scalar()) == 0
 
 
+async def test_workers_from_before_leases_have_the_default_one(empty: str) -> None:
+    """Up, down and up again, with rows."""
+    url = url_of(empty)
+    for _ in range(2):
+        await asyncio.to_thread(schema.upgrade, url, "0001")
+        async with outside(empty) as connection:
+            await connection.execute(
+                """INSERT INTO workers VALUES ('w', 'h', 1, 'alive', '[]', '[]', '{}', now(), '2026-01-01')
+                ON CONFLICT DO NOTHING"""
+            )
+            await connection.execute("INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, now(), now())")
+        await asyncio.to_thread(schema.upgrade, url)
+        assert await asyncio.to_thread(drift, url) == []
+        async with PostgresStore.from_url(url) as store:
+            assert [(info.id, info.lease) for info in await store.workers()] == [("w", 30.0)]
+            assert (await store.sweep(15.0)).in_grace
+        await asyncio.to_thread(schema.downgrade, url, "0001")
+
+
 def test_who_waits_to_migrate_holds_up_no_index_that_is_built(empty: str) -> None:
     """An index that is built concurrently waits for every snapshot, and who waits inside a statement has one."""
     url = url_of(empty)

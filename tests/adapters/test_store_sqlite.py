@@ -85,6 +85,24 @@ def test_the_migrations_make_what_the_tables_say(tmp_path: Path) -> None:
     assert drift(url) == []
 
 
+async def test_workers_from_before_leases_have_the_default_one(tmp_path: Path) -> None:
+    """Up, down and up again, with rows."""
+    url = f"sqlite:///{tmp_path}/t.db"
+    for _ in range(2):
+        schema.upgrade(url, "0001")
+        with schema.engine(url).begin() as connection:
+            connection.exec_driver_sql(
+                "INSERT OR IGNORE INTO workers VALUES ('w', 'h', 1, 'alive', '[]', '[]', '{}', 0, 0)"
+            )
+            connection.exec_driver_sql("INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, 0, 0)")
+        schema.upgrade(url)
+        assert drift(url) == []
+        async with SqliteStore(tmp_path / "t.db") as store:
+            assert [(info.id, info.lease) for info in await store.workers()] == [("w", 30.0)]
+            assert (await store.sweep(15.0)).in_grace
+        schema.downgrade(url, "0001")
+
+
 def test_a_file_that_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
     """By its name, and not by a page of traceback."""
     (tmp_path / "t.db").write_bytes(b"no database" * 100)

@@ -141,7 +141,9 @@ async def opened(
         artifacts = await stack.enter_async_context(LocalArtifacts(directory / "objects"))
         await publish(store, SCHEMAS)
         await store.register(
-            WorkerInfo(id="w1", host="here", pid=1, queues=["default"], tasks=list(SCHEMAS), slots={"async": 10})
+            WorkerInfo(
+                id="w1", host="here", pid=1, queues=["default"], tasks=list(SCHEMAS), slots={"async": 10}, lease=30.0
+            )
         )
         tickets, lines = Tickets(), Lines()
         health: dict[str, str | None] = {"store": None, "broker": None}

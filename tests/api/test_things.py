@@ -365,7 +365,7 @@ async def test_tasks_and_workers_are_listed(house: House) -> None:
     assert tasks["t.add"]["schema"]["required"] == ["a"]
     assert (tasks["t.add"]["live_workers"], tasks["t.add"]["runs_in"]) == (1, "async")
     [worker] = (await house.http.get("/workers")).json()["items"]
-    assert (worker["id"], worker["state"], worker["slots"]) == ("w1", "alive", {"async": 10})
+    assert (worker["id"], worker["state"], worker["slots"], worker["lease"]) == ("w1", "alive", {"async": 10}, 30.0)
 
 
 async def test_health_names_each_component(house: House) -> None:

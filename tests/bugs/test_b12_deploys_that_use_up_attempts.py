@@ -15,7 +15,7 @@ import pytest
 from taskflow.core.job import Claim, Outcome, State
 from taskflow.core.limits import INTERRUPTIONS_MAX
 from taskflow.ports.store import StateStore
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, end, job, shown, worker
+from taskflow.testing.store_facts import GAP, LANE, T0, at, end, job, shown, worker
 from tests.acceptance.system import System
 from tests.bug_report import Report
 from tests.support import until_sync
@@ -27,7 +27,7 @@ Leave = Callable[[StateStore, Claim, float], Awaitable[object]]
 async def buried(store: StateStore, claim: Claim, second: float) -> None:
     """The worker is silent for a lease, under sweeps without a gap."""
     for moment in range(0, 40, 5):
-        await store.sweep(LEASE, now=at(second + moment))
+        await store.sweep(GAP, now=at(second + moment))
 
 
 LEAVES: dict[str, tuple[Leave, str]] = {

@@ -12,7 +12,7 @@ from taskflow.core import lifecycle
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.limits import INTERRUPTIONS_MAX, SNOOZES_MAX
 from taskflow.ports.store import StateStore
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, end, job, shown, worker
+from taskflow.testing.store_facts import GAP, LANE, T0, at, end, job, shown, worker
 from tests.bug_report import Report
 from tests.support import FULL
 
@@ -56,13 +56,13 @@ async def test_a_replay_begins_anew(
     await store.replay("default", new.id, now=at(LATER))
     # Its old deadline and expiry are long over, and mean nothing any more.
     await store.beat(me, now=at(LATER))
-    assert (await store.sweep(LEASE, now=at(LATER))).rescued == 0
+    assert (await store.sweep(GAP, now=at(LATER))).rescued == 0
     assert (await shown(store, new.id)).state is State.QUEUED
     again, second = [], LATER
     for number in range(1, BUDGET + 1):
         claim = await run(store, me, second)
         assert (claim.tries, claim.crashes, claim.interruptions, claim.snoozes, claim.run) == (number, 0, 0, 0, 2)
-        assert (await store.sweep(LEASE, now=at(second))).rescued == 0
+        assert (await store.sweep(GAP, now=at(second))).rescued == 0
         again.append(Outcome.SUCCEEDED if number == BUDGET else Outcome.FAILED)
         await store.settle([end(claim, again[-1], result="1" if number == BUDGET else None)], now=at(second))
         second += 5

@@ -17,7 +17,7 @@ import pytest
 from taskflow.adapters.sql import PostgresStore
 from taskflow.core.errors import StoreUnavailable
 from taskflow.core.job import Outcome, State
-from taskflow.testing.store_facts import LEASE, T0, at, job, worker
+from taskflow.testing.store_facts import GAP, LEASE, T0, at, job, worker
 from tests.acceptance.cluster import Cluster
 from tests.adapters.postgres_house import emptied, outside, url_of
 from tests.bug_report import Report
@@ -47,11 +47,11 @@ async def test_a_sweep_that_dies_half_way(schema: str, report: Report) -> None:
         await mine.insert(jobs := [job(timeout=3_600) for _ in range(ORPHANS)], now=T0)
         assert len(await mine.claim(gone, [one.id for one in jobs], ["t"], now=T0)) == ORPHANS
         for moment in range(0, int(LEASE), 5):
-            await mine.sweep(LEASE, now=at(moment))
+            await mine.sweep(GAP, now=at(moment))
         async with outside(schema) as holder, holder.transaction():
             await holder.execute(HALF_WAY.format(schema))
             for turn in range(KILLS):
-                sweep = asyncio.create_task(mine.sweep(LEASE, now=at(LEASE + 1)))
+                sweep = asyncio.create_task(mine.sweep(GAP, now=at(LEASE + 1)))
                 ended: int = await until(lambda: killed(schema))
                 assert ended == 1, turn
                 sweep.cancel()
@@ -61,7 +61,7 @@ async def test_a_sweep_that_dies_half_way(schema: str, report: Report) -> None:
         async with outside(schema) as connection:
             assert await connection.fetchval("SELECT count(*) FROM jobs WHERE state = 'running'") == ORPHANS
             assert await connection.fetchval("SELECT count(*) FROM attempts") == 0
-        swept = await another.sweep(LEASE, now=at(LEASE + 2))
+        swept = await another.sweep(GAP, now=at(LEASE + 2))
         assert (swept.rescued, len(swept.tickets)) == (ORPHANS, ORPHANS)
         async with outside(schema) as connection:
             states = await connection.fetch("SELECT state, epoch, crashes, count(*) FROM jobs GROUP BY 1, 2, 3")

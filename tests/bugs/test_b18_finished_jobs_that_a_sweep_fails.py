@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import Counter
+from datetime import UTC, datetime, timedelta
 
 from taskflow.core.ids import new_id
 from taskflow.core.job import Outcome, State
+from taskflow.core.limits import LEASE_SECONDS_MIN
 from taskflow.flow.loops import Bell
 from taskflow.ports.store import StateStore, WorkerInfo
 from taskflow.testing.store_facts import LANE, end, job, shown
@@ -20,8 +22,8 @@ from tests.support import FULL
 
 JOBS = 10_000 if FULL else 600
 BATCH = 25
-LEASE = 0.2
-"""Seconds; a beat that is as late as was reported, half a second, is far too late."""
+LEASE = LEASE_SECONDS_MIN
+"""The shortest; a beat that is late by what was reported, half a second, is too late."""
 
 
 class Race:
@@ -38,7 +40,7 @@ class Race:
         while self.goes_on:
             claims = await self.store.draw(me, [LANE], ["t"], BATCH)
             claims += await self.store.draw(me, [LANE], ["t"], 1, isolated=True)
-            pause = random.choice([0.0, 0.01, 0.05] if random.random() < 0.8 else [0.3])
+            pause = random.choice([0.0, 0.01, 0.05]) if random.random() < 0.8 else LEASE + 0.5
             await Bell().wait(pause)
             settled = await self.store.settle([end(claim, Outcome.SUCCEEDED, result="1") for claim in claims])
             for one in settled:
@@ -55,7 +57,7 @@ class Race:
         """All the time."""
         while self.goes_on:
             before = set(self.over)
-            assert not {job_id for job_id, _ in (await self.store.sweep(LEASE)).changed} & before
+            assert not {job_id for job_id, _ in (await self.store.sweep(LEASE / 2)).changed} & before
             self.seen["sweeps"] += 1
             await Bell().wait(0.001)
 
@@ -68,7 +70,7 @@ class Race:
 async def born(store: StateStore) -> str:
     """A worker that is alive now."""
     name = f"w-{new_id()}"
-    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}))
+    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=LEASE))
     return name
 
 
@@ -80,8 +82,13 @@ async def test_sweeps_touch_nothing_that_is_over(store: StateStore, report: Repo
     race = Race(store)
     await asyncio.gather(*(race.work() for _ in range(4)), *(race.sweep() for _ in range(2)))
     assert race.seen["accepted"] == JOBS
-    for _ in range(3):
-        assert not (await store.sweep(0.001)).changed
+    left, moment = 0, datetime.now(UTC)
+    for _ in range(8):
+        moment += timedelta(seconds=LEASE / 4)
+        swept = await store.sweep(LEASE, now=moment)
+        left += len(swept.dead_workers)
+        assert not swept.changed
+    assert left
     for one in jobs if FULL else jobs[::7]:
         found = await shown(store, one.id)
         outcomes = Counter(attempt.outcome for attempt in found.attempts)

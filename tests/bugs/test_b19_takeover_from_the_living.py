@@ -67,7 +67,7 @@ async def test_half_of_the_beats_are_lost(store: StateStore, report: Report) -> 
         else:
             assert (await store.beat(claim.worker, now=at(now))).alive
         for moment in (now, now + lease.sweep - 0.1):
-            swept = await store.sweep(LEASE, now=at(moment))
+            swept = await store.sweep(lease.gap, now=at(moment))
             assert (swept.rescued, list(swept.dead_workers)) == (0, [])
     [settled] = await store.settle([end(claim, Outcome.SUCCEEDED, result="1")], now=at(RUN))
     assert settled.state is State.SUCCEEDED

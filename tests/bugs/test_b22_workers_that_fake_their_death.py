@@ -44,7 +44,9 @@ async def test_it_stops_before_another_takes_over(schema: str, report: Report) -
             far,
             far.heart,
             LEASE,
-            describe=lambda name: WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}),
+            describe=lambda name: WorkerInfo(
+                id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=LEASE.length
+            ),
             heard=lambda *_: None,
             fence=lambda: fenced.append(time.monotonic()),
             tickets=lambda _: None,
@@ -57,19 +59,21 @@ async def test_it_stops_before_another_takes_over(schema: str, report: Report) -
         # The heart has a connection, and sweeps have no gap: nobody is in grace.
         begun = worker.last_beat
         await until(lambda: worker.last_beat > begun)
-        while (await store.sweep(LEASE.length)).in_grace:
+        while (await store.sweep(LEASE.length / 2)).in_grace:
             assert not fenced
         proxy.freeze()
         dead: list[str] = []
 
         async def swept() -> bool:
-            dead.extend((await store.sweep(LEASE.length)).dead_workers)
+            dead.extend((await store.sweep(LEASE.length / 2)).dead_workers)
             return zombie in dead
 
         over: bool = await until(swept, 5 * LEASE.length)
         assert over
         assert fenced, "declared dead before it had stopped what it ran"
-        await store.register(WorkerInfo(id="other", host="h", pid=1, queues=(), tasks=("t",), slots={}))
+        await store.register(
+            WorkerInfo(id="other", host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=LEASE.length)
+        )
         [again] = await store.draw("other", [LANE], ["t"], 1)
         assert (again.id, again.epoch) == (new.id, 2)
         proxy.thaw()

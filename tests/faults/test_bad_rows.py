@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from datetime import UTC, datetime
@@ -18,12 +19,13 @@ from taskflow.adapters.sql import PostgresStore, SqliteStore, schema
 from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.core.job import NewJob, Outcome, State, Ticket
 from taskflow.core.lifecycle import Ending
+from taskflow.core.limits import LEASE_SECONDS_MAX
 from taskflow.core.retry import RetryPolicy
 from taskflow.flow.settle import Settler
 from taskflow.flow.submit import Submitter
 from taskflow.flow.upkeep import Promoter
 from taskflow.ports.store import StateStore, WorkerInfo
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, job, shown
+from taskflow.testing.store_facts import GAP, LANE, LEASE, T0, at, job, shown
 from tests.adapters.postgres_house import emptied, outside, own_schema, url_of
 from tests.flow.fakes import Followers
 from tests.support import until
@@ -139,7 +141,7 @@ def settler_of(store: StateStore, tickets: Tickets) -> Settler:
 
 async def worker(store: StateStore, name: str = "w", *, now: datetime | None = None) -> str:
     """One that lives now."""
-    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}), now=now)
+    await store.register(WorkerInfo(id=name, host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=30.0), now=now)
     return name
 
 
@@ -354,14 +356,16 @@ async def test_spoilt_rows_hold_up_no_sweep(house: tuple[StateStore, Spoil]) -> 
     me = await worker(store)
     await store.claim(me, [one.id for one in left], ["t"])
     sound_left, sound_parked, sound_expired = [await spoil_first(spoil, jobs) for jobs in (left, parked, expired)]
-    await store.sweep(LEASE)
+    await store.sweep(GAP)
     assert await states(store, sound_expired) == {State.EXPIRED}
     assert await states(store, sound_parked) == {State.WAITING}
     await spoil_first(spoil, parked, state="waiting", reason="no_worker")
     assert {ticket.job_id for ticket in await store.stop(me)} == {one.id for one in sound_left}
-    await store.sweep(LEASE)
+    await store.sweep(GAP)
     assert await states(store, sound_left) == {State.WAITING}
-    tickets = await store.register(WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t", "u"), slots={}))
+    tickets = await store.register(
+        WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t", "u"), slots={}, lease=30.0)
+    )
     assert {ticket.job_id for ticket in tickets} == {one.id for one in [*sound_left, *sound_parked]}
 
 
@@ -377,6 +381,35 @@ async def spoilt_runs(store: StateStore, spoil: Spoil, me: str) -> list[NewJob]:
     for job_id, values in zip(ids, SPOILT_RUNS, strict=False):
         await spoil(job_id, **{column: most if value == MOST else value for column, value in values.items()})
     return jobs
+
+
+@pytest.mark.parametrize("lease", [None, math.nan, "soon", "-1"])
+async def test_a_worker_whose_lease_is_spoilt_is_neither_robbed_nor_immortal(
+    house: tuple[StateStore, Spoil], lease: Any, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    """Nobody knows how long it goes on, but none goes on for longer than the longest lease; others have theirs."""
+    store, _ = house
+    me, other = await worker(store, "me", now=T0), await worker(store, "other", now=T0)
+    new = job(timeout=10_000.0)
+    await store.insert([new], now=T0)
+    await store.claim(me, [new.id], ["t"], now=T0)
+    if isinstance(store, SqliteStore):
+        with contextlib.closing(sqlite3.connect(tmp_path / "t.db", isolation_level=None)) as connection:
+            # A hand may change the table itself.
+            connection.execute("ALTER TABLE workers RENAME COLUMN lease TO had")
+            connection.execute("ALTER TABLE workers ADD COLUMN lease")
+            connection.execute("UPDATE workers SET lease = CASE id WHEN 'me' THEN ? ELSE had END", (lease,))
+    else:
+        value = -1.0 if lease == "-1" else math.inf if lease == "soon" else lease
+        async with outside(request.getfixturevalue("name")) as by_hand:
+            await by_hand.execute("ALTER TABLE workers ALTER lease DROP NOT NULL")
+            await by_hand.execute("UPDATE workers SET lease = $1 WHERE id = 'me'", value)
+    assert {info.id: info.lease for info in await store.workers()} == {me: LEASE_SECONDS_MAX, other: LEASE}
+    died: dict[str, int] = {}
+    for moment in (0, 31, 3_600, 3_601):
+        died |= dict.fromkeys((await store.sweep(LEASE_SECONDS_MAX, now=at(moment))).dead_workers, moment)
+    assert died == {other: 31, me: 3_601}
+    assert (await shown(store, new.id)).state is not State.RUNNING
 
 
 @pytest.mark.parametrize("way", ["release", "stop", "sweep"])
@@ -395,7 +428,7 @@ async def test_spoilt_runs_are_given_back_too(house: tuple[StateStore, Spoil], w
     else:
         for moment in range(0, round(LEASE) + 6, 5):
             await store.beat(other, now=at(moment))
-            await store.sweep(LEASE, now=at(moment))
+            await store.sweep(GAP, now=at(moment))
     outcome, counter = (Outcome.CRASHED, "crashes") if way == "sweep" else (Outcome.INTERRUPTED, "interruptions")
     for one, values in zip(jobs, [*SPOILT_RUNS, {}], strict=True):
         found = await shown(store, one.id)
@@ -427,13 +460,13 @@ async def test_a_condition_that_a_sweep_cannot_meet_skips_no_other(
             await connection.execute(statement)
 
     for moment in range(0, round(LEASE) + 1, 5):
-        await store.sweep(LEASE, now=at(moment))
+        await store.sweep(GAP, now=at(moment))
     await store.insert([unlisted], now=T0)
     # Without it no run can be closed.
     await rename("attempts", "away")
     try:
         with pytest.raises(StoreUnavailable, match="attempts"):
-            await store.sweep(LEASE, now=at(LEASE + 5))
+            await store.sweep(GAP, now=at(LEASE + 5))
     finally:
         await rename("away", "attempts")
     assert [(await shown(store, one.id)).state for one in (left, late, unlisted)] == [
@@ -442,7 +475,7 @@ async def test_a_condition_that_a_sweep_cannot_meet_skips_no_other(
         State.WAITING,
     ]
     assert not (await store.beat(me, now=at(LEASE + 6))).alive
-    assert (await store.sweep(LEASE, now=at(LEASE + 6))).rescued == 1
+    assert (await store.sweep(GAP, now=at(LEASE + 6))).rescued == 1
 
 
 def a_day_ago(store: StateStore) -> Any:

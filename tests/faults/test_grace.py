@@ -105,9 +105,10 @@ def back(cluster: Cluster, postgres: ClockedPostgres) -> None:
 
 
 def upkeep(cluster: Cluster) -> Any:
-    """The row that says when the last sweep was, and until when there is grace; by the database's clock."""
+    """The row that says when the last sweep was, and whether there is grace; by the database's clock."""
     [row] = cluster.sql(
-        f"SELECT *, clock_timestamp() < grace_until AS in_grace, clock_timestamp() AS now FROM {cluster.namespace}.upkeep"
+        f"""SELECT *, clock_timestamp() < watched_since + interval '{LEASE:g} s' AS in_grace, clock_timestamp() AS now
+        FROM {cluster.namespace}.upkeep"""
     )
     return row
 

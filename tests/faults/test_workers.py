@@ -108,13 +108,13 @@ class House:
     """A consumer and a scheduler in this process, on a store that forgets.
 
     Args:
-        patience: seconds after which the scheduler takes a silent worker for dead.
+        gap: of the scheduler; at 0 each of its sweeps gives everybody a lease to be heard.
 
     Attributes:
         begun: how often the handler of each key began.
     """
 
-    def __init__(self, store: Forgetful, patience: float = LEASE.length) -> None:
+    def __init__(self, store: Forgetful, gap: float = LEASE.length / 2) -> None:
         self.store = store
         self.typed = cast("StateStore", store)
         self.begun: Counter[str] = Counter()
@@ -148,7 +148,7 @@ class House:
                 registry, slots, done, effects=effects, lease=LEASE.fence, fatal=self.fatal.append
             ),
         )
-        sweeper = Sweeper(self.typed, self.publisher, events, lease=patience, period=SWEEP)
+        sweeper = Sweeper(self.typed, self.publisher, events, period=SWEEP, gap=gap)
         promoter = Promoter(self.typed, self.publisher)
         self._loops = [
             self.publisher.run(),
@@ -223,7 +223,7 @@ async def test_replies_that_are_lost_lose_nothing(store: Forgetful) -> None:
     """To claims, draws, settles, submits, promotions, sweeps, beats, releases: each job is closed once, its handler ran
     as often as it had to, and no attempt was charged that was not made."""
     house = House(store)
-    ghost = WorkerInfo(id="ghost", host="h", pid=1, queues=(), tasks=("house.work",), slots={})
+    ghost = WorkerInfo(id="ghost", host="h", pid=1, queues=(), tasks=("house.work",), slots={}, lease=30.0)
     await house.typed.register(ghost)
     left = [await house.submit(key=f"left{n}") for n in range(5)]
     assert len(await house.typed.claim("ghost", left, ["house.work"])) == 5
@@ -267,7 +267,7 @@ async def until_over(house: House, count: int) -> None:
 @pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
 async def test_a_worker_that_nobody_hears_begins_nothing_until_it_is_heard(store: Forgetful) -> None:
     """Only its beats fail, and it can claim: what it began after its fence, nobody would stop before another takes it."""
-    house = House(store, patience=1_000)
+    house = House(store, gap=0.0)
     async with house.at_work():
         await house.submit(key="before")
         await until_over(house, 1)
@@ -300,7 +300,7 @@ def silence(store: Forgetful, draw: Callable[..., Any] | None = None) -> None:
 @pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
 async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store: Forgetful) -> None:
     """Its row is claimed, and for longer than two beats nobody runs it: the answer is on its way, and so is the run."""
-    house = House(store, patience=1_000)
+    house = House(store, gap=0.0)
     answered = asyncio.Event()
     draw = store._store.draw
 
@@ -325,7 +325,7 @@ async def test_a_claim_that_is_long_in_coming_is_not_given_back_meanwhile(store:
 @pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
 async def test_a_claim_of_an_earlier_life_is_given_back_as_what_it_is(store: Forgetful) -> None:
     """Its answer comes when this process is another worker already. Nobody ran it, so nothing crashed."""
-    house = House(store, patience=1_000)
+    house = House(store, gap=0.0)
     draw = store._store.draw
     silence(store)
     async with house.at_work():

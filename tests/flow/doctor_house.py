@@ -27,7 +27,7 @@ LEASE = 4.0
 def live(name: str = "w1", *, silent: float = 0.0, running: int = 0, **changes: Any) -> LiveWorker:
     """A worker of task `t` with two slots."""
     values: dict[str, Any] = {
-        "id": name, "host": name, "pid": 1, "queues": (), "tasks": ("t",), "slots": {"async": 2},
+        "id": name, "host": name, "pid": 1, "queues": (), "tasks": ("t",), "slots": {"async": 2}, "lease": LEASE,
     }  # fmt: skip
     return LiveWorker(WorkerInfo(**values | changes), silent, {RunsIn.ASYNC: running})
 
@@ -42,7 +42,7 @@ class FakeStore:
     """Answers what its fields say; counts what is done to it."""
 
     at: Standing = field(
-        default_factory=lambda: Standing(now=datetime.now(UTC), swept=1.0, grace=-1.0, workers=[live()], unrunnable={})
+        default_factory=lambda: Standing(now=datetime.now(UTC), swept=1.0, workers=[live()], unrunnable={})
     )
     odd_ids: dict[Odd, list[str]] = field(default_factory=dict)
     rows: dict[LaneKey, list[Waiting]] = field(default_factory=dict)
@@ -88,7 +88,7 @@ class FakeStore:
     async def queues(self) -> list[QueueInfo]:
         return self.standings
 
-    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+    async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         return self.sweeps.pop(0)
 
     async def promote(self, limit: int = 500, *, now: datetime | None = None) -> Promoted:
@@ -164,8 +164,8 @@ class House:
         made = Deployment(
             life=self.life,
             namespace="ns",
-            lease=LEASE,
             sweep=0.01,
+            gap=LEASE / 2,
             store=store,
             artifacts=self.objects,
             cache_key=lambda job_id: f"key:{job_id}",

@@ -88,6 +88,17 @@ async def test_a_silent_worker_is_swept_until_it_is_dead(house: House) -> None:
     assert [found.repair for found in await house.told(workers)] == [None]
 
 
+async def test_silence_is_judged_by_the_lease_of_who_is_silent(house: House) -> None:
+    """And never by that of whoever examines."""
+    patient, hasty = live("patient", silent=100.0, lease=120.0), live("hasty", silent=2.0, lease=1.0)
+    house.store.at = replace(house.store.at, workers=[patient, hasty], swept=10.0)
+    [found] = await house.told(workers)
+    assert list(found.ids) == ["hasty"]
+    assert found.repair is not None
+    assert "for up to 1 s" in found.repair.does
+    assert await house.told(sweeps) == []
+
+
 async def test_two_workers_of_one_process(house: House) -> None:
     """By host and pid, among those that beat."""
     twins = [live("w1", host="h"), live("w2", host="h")]

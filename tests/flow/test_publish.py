@@ -39,7 +39,16 @@ class Staff:
         if self.states is None:
             raise StoreUnavailable("it is down")
         return [
-            WorkerInfo(id=str(number), host="h", pid=1, queues=(), tasks=(), slots={"async": 4 + number}, state=state)
+            WorkerInfo(
+                id=str(number),
+                host="h",
+                pid=1,
+                queues=(),
+                tasks=(),
+                slots={"async": 4 + number},
+                lease=30.0,
+                state=state,
+            )
             for number, state in enumerate(self.states)
         ]
 

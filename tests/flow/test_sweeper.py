@@ -22,7 +22,7 @@ class Wrong:
 
     swept: Swept
 
-    async def sweep(self, lease: float, *, limit: int) -> Swept:
+    async def sweep(self, gap: float, *, limit: int) -> Swept:
         return self.swept
 
 
@@ -43,5 +43,5 @@ class Wrong:
 async def test_a_full_batch_is_followed_by_the_next(much: dict[str, Any], pause: float) -> None:
     """And so is more than one."""
     store = cast("Upkeep", Wrong(Swept(**much)))
-    sweeper = Sweeper(store, cast("Publisher", Tickets()), Followers(), lease=30.0, period=PERIOD)
+    sweeper = Sweeper(store, cast("Publisher", Tickets()), Followers(), period=PERIOD, gap=15.0)
     assert await sweeper.once() == pause

@@ -14,7 +14,7 @@ from taskflow.core.job import Claim, ErrorInfo, Idempotency, Lane, LaneKey, NewJ
 from taskflow.core.lifecycle import Ending, decide
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.store import Inserted, Swept, WorkerInfo
-from taskflow.testing.store_facts import LEASE
+from taskflow.testing.store_facts import GAP, LEASE
 from tests.models.history import KEY_LASTS, WorkerFacts
 from tests.models.store_machine import TICK, StoreMachine, pick
 
@@ -99,7 +99,7 @@ class LifecycleMachine(StoreMachine):
         self.touched = [job.id for job in waited if job.task in tasks]
 
     def _register(self, tasks: frozenset[str]) -> str:
-        info = WorkerInfo(id=self._name(), host="h", pid=1, queues=(), tasks=sorted(tasks), slots={})
+        info = WorkerInfo(id=self._name(), host="h", pid=1, queues=(), tasks=sorted(tasks), slots={}, lease=30.0)
         tickets = self.call("register", info)
         assert {ticket.job_id for ticket in tickets} == {job.id for job in self._in(State.WAITING) if job.task in tasks}
         self.happened["unparked"] += len(tickets)
@@ -290,7 +290,7 @@ class LifecycleMachine(StoreMachine):
         self._sweep()
 
     def _sweep(self) -> None:
-        swept = self.call("sweep", LEASE)
+        swept = self.call("sweep", GAP)
         assert isinstance(swept, Swept)
         for worker in swept.dead_workers:
             facts = self.history.workers[worker]

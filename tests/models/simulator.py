@@ -71,6 +71,7 @@ class Process:
 
     world: World
     life: Life
+    lease: Lease = LEASE
     stop: Stop = field(default_factory=Stop)
     tasks: dict[asyncio.Task[Any], None] = field(default_factory=dict)
 
@@ -81,10 +82,10 @@ class Process:
         self.publisher = Publisher(BrokerPort(world.broker, life, world.chaos), lambda: 2, lambda _: 2)
         promoter = Promoter(self.store, self.publisher)
         self.submitter = Submitter(self.store, self.publisher, promoter.expect)
-        sweeper = Sweeper(self.store, self.publisher, world.events, lease=LEASE.length, period=SWEEP)
+        sweeper = Sweeper(self.store, self.publisher, world.events, period=SWEEP, gap=LEASE.length / 2)
         slots = {kind: world.chaos.dice.randint(1, 4) for kind in RunsIn}
         consumer = Consumer(
-            ConsumerConfig(lease=LEASE, graceful=2.0, slots=slots),
+            ConsumerConfig(lease=self.lease, graceful=2.0, slots=slots),
             store=self.store,
             broker=BrokerPort(world.broker, life, world.chaos),
             events=world.events,
@@ -205,9 +206,9 @@ class World:
             process.die()
         await pause(1)
 
-    def process(self, slot: int) -> Process:
+    def process(self, slot: int, lease: Lease = LEASE) -> Process:
         """A new one, started."""
-        process = Process(self, Life(self.name(f"process-{slot}"), self.spawn))
+        process = Process(self, Life(self.name(f"process-{slot}"), self.spawn), lease)
         process.start()
         return process
 

@@ -16,7 +16,7 @@ from taskflow.core.lifecycle import Ending, decide
 from taskflow.core.retry import RetryPolicy
 from taskflow.ports.store import JobQuery, WorkerInfo
 from taskflow.testing.memory import MemoryStore
-from taskflow.testing.store_facts import LANE, LEASE, T0, at, job
+from taskflow.testing.store_facts import GAP, LANE, T0, at, job
 
 POISON: Final = "poison"
 INNOCENTS: Final = 50
@@ -72,7 +72,7 @@ class Cluster:
         while self._events and self.second < PATIENCE:
             self.second, _, what, process, claim = heapq.heappop(self._events)
             if what == "sweep":
-                await self.store.sweep(LEASE)
+                await self.store.sweep(GAP)
                 self.later(PERIOD, "sweep")
             elif process is not None:
                 await self._of(process, what, claim)
@@ -80,7 +80,7 @@ class Cluster:
     async def _of(self, process: Process, what: str, claim: Claim | None) -> None:
         if what == "start":
             process.starts, process.up = process.starts + 1, True
-            info = WorkerInfo(id=process.id, host="h", pid=1, queues=(), tasks=("t",), slots={})
+            info = WorkerInfo(id=process.id, host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=30.0)
             await self.store.register(info)
         elif what == "tick":
             self.later(PERIOD, "tick", process)

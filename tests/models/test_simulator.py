@@ -15,11 +15,13 @@ from typing import Any, Final
 import pytest
 
 from taskflow.core.job import Claim, Job, Outcome, State, Ticket
+from taskflow.roles.worker import Lease
 from taskflow.testing.store_facts import job
 from tests.models import sim_runners
 from tests.models.simulator import LEASE, Process, World, simulate
 from tests.models.virtual_time import pause, virtual_time
 
+LONG: Final = Lease(32.0, beat=5.0, fence=27.0)
 SEEDS: Final = 200
 AT_A_TIME: Final = 50
 MOST: Final = 20_000
@@ -70,21 +72,24 @@ def test_a_claim_that_is_answered_during_the_drain_starts_nothing() -> None:
     assert (world.oracle.started, world.oracle.wrong) == ({}, [])
 
 
-def test_a_worker_that_is_cut_off_stops_its_runs_before_others_begin_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It fences itself within its lease, and is declared dead after it."""
+@pytest.mark.parametrize("lease", [LEASE, LONG], ids=["like everybody's", "longer than the sweeper's"])
+def test_a_worker_that_is_cut_off_stops_its_runs_before_others_begin_them(
+    monkeypatch: pytest.MonkeyPatch, lease: Lease
+) -> None:
+    """It fences itself within its own lease, and is declared dead after it."""
     monkeypatch.setattr(sim_runners, "SHORT_RUN", 1_000.0)
     with virtual_time(0) as loop:
         world = World(0, loop)
         world.chaos.calm = True
 
         async def scenario() -> None:
-            cut_off = await started(world)
+            cut_off = await started(world, lease)
             new = job(task="sim.thread", queue="two")
             await cut_off.spawn(cut_off.submitter.submit(new))
             await pause(1)
             cut_off.life.cut_off = True
             world.processes = [await started(world)]
-            await pause(5 * LEASE.length)
+            await pause(5 * lease.length)
             for process in (cut_off, *world.processes):
                 process.die()
             await pause(1)
@@ -95,9 +100,9 @@ def test_a_worker_that_is_cut_off_stops_its_runs_before_others_begin_them(monkey
     assert world.oracle.wrong == []
 
 
-async def started(world: World) -> Process:
+async def started(world: World, lease: Lease = LEASE) -> Process:
     """A process that consumes."""
-    process = world.process(0)
+    process = world.process(0, lease)
     await pause(0.5)
     return process
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import orjson
 
-from taskflow.adapters.sql.tables import LIVE, SOUND, from_micros, jobs
+from taskflow.adapters.sql.tables import LEASE, LIVE, SOUND, from_micros, jobs
 from taskflow.core.job import Lane, LaneKey, RunsIn, State
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION
 from taskflow.ports.audit import LATE, OLDEST, SAMPLE, LiveWorker, Odd, Standing, Waiting
@@ -85,9 +85,10 @@ WHERE queued_at IS NULL OR queued_at >= {{endless}} OR queue NOT IN (SELECT name
     Odd.UNDATED: f"SELECT id FROM jobs WHERE {DATED} AND (run_at IS NULL OR run_at >= {{endless}}) LIMIT :limit",
     Odd.UNPARKABLE: f"SELECT id FROM ({_oldest(WAITING)}) AS oldest WHERE coalesce(reason, '') <> 'no_worker' LIMIT :limit",
 }
-ALIVE: Final = "SELECT id, host, pid, queues, tasks, slots, heartbeat_at FROM workers WHERE state = 'alive' ORDER BY id"
+ALIVE: Final = f"""
+SELECT id, host, pid, queues, tasks, slots, {LEASE} AS lease, heartbeat_at FROM workers WHERE state = 'alive' ORDER BY id"""
 BUSY: Final = "SELECT worker_id, runs_in, count(*) AS n FROM jobs WHERE state = 'running' GROUP BY worker_id, runs_in"
-SWEPT: Final = "SELECT last_sweep_at, grace_until FROM upkeep WHERE id = 1"
+SWEPT: Final = "SELECT last_sweep_at FROM upkeep WHERE id = 1"
 UNRUNNABLE: Final = """
 SELECT task, count(*) AS n
 FROM (SELECT task FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' LIMIT 10000) AS found
@@ -143,7 +144,6 @@ class AuditPart(ABC):
         return Standing(
             now=moment,
             swept=_since(swept[0]["last_sweep_at"], moment) if swept else None,
-            grace=-_since(swept[0]["grace_until"], moment) if swept else 0.0,
             workers=[
                 LiveWorker(_worker(row), _since(row["heartbeat_at"], moment), running[row["id"]]) for row in alive
             ],
@@ -210,4 +210,4 @@ def _since(value: Any, moment: datetime) -> float:
 
 def _worker(row: Any) -> WorkerInfo:
     lists = {name: orjson.loads(row[name]) for name in ("queues", "tasks", "slots")}
-    return WorkerInfo(id=row["id"], host=row["host"], pid=row["pid"], **lists)
+    return WorkerInfo(id=row["id"], host=row["host"], pid=row["pid"], lease=row["lease"], **lists)

@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
-HEAD: Final = "0001"
+HEAD: Final = "0002"
 """The newest revision; a test compares it with the migrations."""
 SQLITE: Final = "sqlite:///"
 POSTGRES: Final = "postgresql://"

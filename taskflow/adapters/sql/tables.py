@@ -8,7 +8,7 @@ from typing import Any, Final
 import sqlalchemy as sa
 from sqlalchemy.dialects.postgresql import JSONB
 
-from taskflow.core.limits import TIMEOUT_SECONDS_MAX
+from taskflow.core.limits import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN, TIMEOUT_SECONDS_MAX
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -198,8 +198,15 @@ workers: Final = sa.Table(
     sa.Column("slots", Json, nullable=False),
     sa.Column("started_at", Instant, nullable=False),
     sa.Column("heartbeat_at", Instant, nullable=False),
+    sa.Column("lease", sa.Double, nullable=False, server_default=sa.text("30")),
     sa.CheckConstraint("state IN ('alive','stopped','dead')", name="state"),
 )
+
+LEASE: Final = (
+    f"CASE WHEN lease BETWEEN {LEASE_SECONDS_MIN} AND {LEASE_SECONDS_MAX} THEN lease ELSE {LEASE_SECONDS_MAX} END"
+)
+"""Seconds of silence after which a row's worker is dead. A lease that no worker can have was spoilt by hand: nobody knows
+how long that worker goes on, but none goes on for longer than the longest one."""
 
 tasks: Final = sa.Table(
     "tasks",
@@ -255,5 +262,5 @@ upkeep: Final = sa.Table(
     metadata,
     sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
     sa.Column("last_sweep_at", Instant, nullable=False),
-    sa.Column("grace_until", Instant, nullable=False),
+    sa.Column("watched_since", Instant, nullable=False),
 )

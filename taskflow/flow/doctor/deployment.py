@@ -47,6 +47,8 @@ class Deployment:
     """What is examined, opened.
 
     Attributes:
+        sweep: seconds between a scheduler's sweeps.
+        gap: seconds without one after which everybody's silence counts anew.
         servers: what must answer, by the name of its port.
         broker: `None` where it lies in the memory of another process, or tells nothing.
         cache: `None` where it lies in the memory of another process.
@@ -58,8 +60,8 @@ class Deployment:
 
     life: Life
     namespace: str
-    lease: float
     sweep: float
+    gap: float
     store: Store
     artifacts: Artifacts
     cache_key: Callable[[str], str]

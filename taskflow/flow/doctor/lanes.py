@@ -20,7 +20,7 @@ async def lanes(deployment: Deployment) -> list[Finding]:
     broker = deployment.broker
     if broker is None:
         return [fine("lanes", "tickets lie in the memory of a process")]
-    living = fresh(deployment, (await deployment.store.standing()).workers)
+    living = fresh((await deployment.store.standing()).workers)
     queues = (await deployment.store.queues())[:QUEUES]
     unserved, spare, waiting, there = [], [], 0, False
     try:

@@ -21,7 +21,7 @@ async def queued(deployment: Deployment) -> list[Finding]:
     if deployment.life is Life.STOPPED:
         return [fine("queued", "no process runs")]
     standing = await deployment.store.standing()
-    living = fresh(deployment, standing.workers)
+    living = fresh(standing.workers)
     fronts = await deployment.store.fronts(FRONT)
     left = [
         row.id

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
+from taskflow.core.limits import SWEEP_SECONDS_MAX
 from taskflow.flow.doctor.deployment import LIMIT, Deployment, Life
 from taskflow.flow.doctor.findings import Finding, Repair, Severity, fine, named
 from taskflow.ports.audit import LiveWorker, Odd
@@ -17,9 +18,9 @@ TARDY: Final = 2.0
 """Seconds by which a busy machine may be late."""
 
 
-def fresh(deployment: Deployment, workers: Sequence[LiveWorker]) -> list[LiveWorker]:
+def fresh(workers: Sequence[LiveWorker]) -> list[LiveWorker]:
     """Those that beat."""
-    return [worker for worker in workers if worker.silent <= deployment.lease]
+    return [worker for worker in workers if worker.silent <= worker.info.lease]
 
 
 async def workers(deployment: Deployment) -> list[Finding]:
@@ -27,20 +28,21 @@ async def workers(deployment: Deployment) -> list[Finding]:
     if deployment.life is Life.STOPPED:
         return await _left(deployment)
     alive = (await deployment.store.standing()).workers
-    living = fresh(deployment, alive)
-    silent = [worker.info.id for worker in alive if worker not in living]
+    living = fresh(alive)
+    silent = [worker for worker in alive if worker not in living]
     found = []
     if silent:
+        ids = [worker.info.id for worker in silent]
         found.append(
             Finding(
                 check="workers",
                 severity=Severity.PROBLEM,
-                what=f"alive by the table, and silent for more than the lease of {deployment.lease:g} s: {named(silent)}",
+                what=f"alive by the table, and silent for more than their leases: {named(ids)}",
                 means="what they ran stands still until a sweep declares them dead",
-                ids=silent,
+                ids=ids,
                 lasting=True,
                 advice=_patience(deployment),
-                repair=_sweep(deployment),
+                repair=_sweep(deployment, silent),
             )
         )
     places = Counter((worker.info.host, worker.info.pid) for worker in living)
@@ -87,7 +89,7 @@ async def sweeps(deployment: Deployment) -> list[Finding]:
     if deployment.life is Life.STOPPED:
         return [fine("sweeps", "no process runs")]
     standing = await deployment.store.standing()
-    if standing.swept is not None and standing.swept <= 3 * deployment.sweep + TARDY:
+    if standing.swept is not None and standing.swept <= 3 * SWEEP_SECONDS_MAX + TARDY:
         return [fine("sweeps", f"the last one was {max(0.0, standing.swept):.0f} s ago")]
     ago = "there never was one" if standing.swept is None else f"the last one was {standing.swept:.0f} s ago"
     used = bool(standing.workers)
@@ -109,6 +111,7 @@ async def runs(deployment: Deployment) -> list[Finding]:
     """What is running has a worker, and is not past its deadline."""
     if deployment.life is Life.STOPPED:
         return [fine("runs", "no process runs")]
+    alive = (await deployment.store.standing()).workers
     orphans = await deployment.store.odd(Odd.ORPHAN_RUN, LIMIT)
     overdue = await deployment.store.odd(Odd.OVERDUE_RUN, LIMIT)
     found = []
@@ -123,7 +126,7 @@ async def runs(deployment: Deployment) -> list[Finding]:
                     ids=ids,
                     lasting=True,
                     advice=_patience(deployment),
-                    repair=_sweep(deployment),
+                    repair=_sweep(deployment, alive),
                 )
             )
     return found or [fine("runs", "each has a worker that is alive, and time")]
@@ -134,17 +137,17 @@ def _patience(deployment: Deployment) -> str:
     return "the process that runs mends this within its lease; restart it if it does not" if own else ""
 
 
-def _sweep(deployment: Deployment) -> Repair | None:
+def _sweep(deployment: Deployment, waited_for: Sequence[LiveWorker]) -> Repair | None:
     if deployment.life is Life.RUNNING:
         return None
-    patience = deployment.lease + 3 * deployment.sweep
+    patience = max((worker.info.lease for worker in waited_for), default=0.0) + 3 * deployment.sweep
 
     async def work() -> str:
-        """The first sweep after a gap gives everybody a lease to be heard: go on until that is over."""
+        """The first sweep after a gap gives each worker its lease to be heard: go on until that is over."""
         end = time.monotonic() + patience
         dead = rescued = 0
         while True:
-            swept = await deployment.store.sweep(deployment.lease, limit=BATCH)
+            swept = await deployment.store.sweep(deployment.gap, limit=BATCH)
             dead, rescued = dead + len(swept.dead_workers), rescued + swept.rescued
             left = swept.in_grace or swept.dead_workers or swept.rescued >= BATCH
             if not left or time.monotonic() > end:

@@ -142,6 +142,7 @@ def worker_document(worker: WorkerInfo) -> dict[str, Any]:
         "queues": list(worker.queues),
         "tasks": list(worker.tasks),
         "slots": dict(worker.slots),
+        "lease": worker.lease,
         "started_at": stamp(worker.started_at),
         "heartbeat_at": stamp(worker.heartbeat_at),
     }

@@ -244,6 +244,7 @@ class Worker(Open):
     queues: list[str]
     tasks: list[str]
     slots: dict[str, int]
+    lease: float
     started_at: datetime | None
     heartbeat_at: datetime | None
 

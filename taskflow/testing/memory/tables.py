@@ -165,7 +165,7 @@ class Tables:
     segments: dict[tuple[str, int, int], Segment] = field(default_factory=dict)
     artifacts: dict[tuple[str, str], ArtifactInfo] = field(default_factory=dict)
     last_sweep_at: datetime | None = None
-    grace_until: datetime | None = None
+    watched_since: datetime | None = None
 
     def now(self, given: datetime | None) -> datetime:
         """The given instant, else the clock's."""

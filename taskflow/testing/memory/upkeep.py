@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from taskflow.core.job import Outcome, State
-from taskflow.ports.store import Promoted, Retained, Swept
+from taskflow.ports.store import Promoted, Retained, Swept, WorkerInfo
 from taskflow.testing.memory.ending import rescue
 from taskflow.testing.memory.tables import DUE_LATER, NOT_STARTED, Row, Tables
 from taskflow.testing.memory.workers import ENDED_SHOWN, unpark
@@ -36,15 +36,16 @@ class UpkeepPart:
         next_due = max(0.0, (left[0] - moment).total_seconds()) if left else None
         return Promoted(tickets, next_due, more=len(tickets) == limit)
 
-    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
-        """Who is dead is decided by time, and never in grace; whose rows nobody runs is not."""
-        tables, moment, length = self._tables, self._tables.now(now), timedelta(seconds=lease)
-        in_grace = self._in_grace(length, moment)
-        dead = [] if in_grace else self._bury(lambda heard: heard < moment - length)
+    async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+        """Who is dead is decided by time, and by nobody's but its own lease; whose rows nobody runs is not."""
+        tables, moment = self._tables, self._tables.now(now)
+        self._watch(timedelta(seconds=gap), moment)
+        in_grace = any(info.state == "alive" and not self._watched(info, moment) for info in tables.workers.values())
+        dead = self._bury(lambda info: self._silent(info, moment) and self._watched(info, moment))
         rescues = [
             rescue(tables, self._held(limit, "stopped"), Outcome.INTERRUPTED, moment),
             rescue(tables, self._held(limit, "dead", None), Outcome.CRASHED, moment),
-            rescue(tables, [] if in_grace else self._overdue(limit, moment), Outcome.LOST, moment),
+            rescue(tables, self._overdue(limit, moment), Outcome.LOST, moment),
         ]
         expired = self._expired(limit, moment)
         for row in expired:
@@ -75,7 +76,7 @@ class UpkeepPart:
         dead = self._bury(lambda _: True)
         left = rescue(self._tables, self._held(ALL, "stopped"), Outcome.INTERRUPTED, moment)
         crashed = rescue(self._tables, self._held(ALL, "dead", None), Outcome.CRASHED, moment)
-        self._tables.last_sweep_at = self._tables.grace_until = moment
+        self._tables.last_sweep_at = self._tables.watched_since = moment
         changed = [*left[1], *crashed[1]]
         return Swept(tickets=[*left[0], *crashed[0]], dead_workers=dead, rescued=len(changed), changed=changed)
 
@@ -94,21 +95,23 @@ class UpkeepPart:
         }
         return Retained(tables.forget(set(old[:limit])), more=limit in (len(old[:limit]), len(keys)))
 
-    def _in_grace(self, lease: timedelta, now: datetime) -> bool:
-        """Whoever sweeps after a gap, or after the clock was set back, gives everybody a whole lease to be heard."""
-        last, grace = self._tables.last_sweep_at, self._tables.grace_until
-        if last is None or grace is None or not now - lease / 2 <= last <= now:
-            grace = now + lease
-        self._tables.last_sweep_at, self._tables.grace_until = now, grace
-        return now < grace
+    def _watch(self, gap: timedelta, now: datetime) -> None:
+        """Whoever sweeps after a gap, or after the clock was set back, gives each worker its whole lease to be heard."""
+        last = self._tables.last_sweep_at
+        if last is None or not now - gap <= last <= now:
+            self._tables.watched_since = now
+        self._tables.last_sweep_at = now
 
-    def _bury(self, silent: Callable[[datetime], bool]) -> list[str]:
-        """Live workers whose last word was too long ago are dead from now on."""
-        dead = [
-            info.id
-            for info in self._tables.workers.values()
-            if info.state == "alive" and info.heartbeat_at is not None and silent(info.heartbeat_at)
-        ]
+    def _watched(self, worker: WorkerInfo, now: datetime) -> bool:
+        since = self._tables.watched_since
+        return since is not None and since <= now - timedelta(seconds=worker.lease)
+
+    def _silent(self, worker: WorkerInfo, now: datetime) -> bool:
+        return worker.heartbeat_at is not None and worker.heartbeat_at < now - timedelta(seconds=worker.lease)
+
+    def _bury(self, gone: Callable[[WorkerInfo], bool]) -> list[str]:
+        """Live workers that are gone are dead from now on."""
+        dead = [info.id for info in self._tables.workers.values() if info.state == "alive" and gone(info)]
         for name in dead:
             self._tables.workers[name] = replace(self._tables.workers[name], state="dead")
         return dead
@@ -119,7 +122,9 @@ class UpkeepPart:
         return [row for row in self._tables.running() if states_of.get(row.worker or "") in states][:limit]
 
     def _overdue(self, limit: int, now: datetime) -> list[Row]:
-        return [row for row in self._tables.running() if row.deadline_at is not None and row.deadline_at < now][:limit]
+        late = [row for row in self._tables.running() if row.deadline_at is not None and row.deadline_at < now]
+        heard = {info.id for info in self._tables.workers.values() if self._watched(info, now)}
+        return [row for row in late if row.worker in heard][:limit]
 
     def _expired(self, limit: int, now: datetime) -> list[Row]:
         return self._first(

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Final, Self
 
 from taskflow.core.job import Outcome, State, Ticket
+from taskflow.core.limits import LEASE_SECONDS_MAX, LEASE_SECONDS_MIN
 from taskflow.ports.store import Beat, Held, WorkerInfo
 from taskflow.testing.memory.ending import rescue
 from taskflow.testing.memory.tables import Tables
@@ -24,7 +25,10 @@ class WorkersPart:
     async def register(self, worker: WorkerInfo, *, now: datetime | None = None) -> list[Ticket]:
         """Add a worker; rows that waited for its tasks are queued again."""
         moment = self._tables.now(now)
-        self._tables.workers[worker.id] = replace(worker, state="alive", started_at=moment, heartbeat_at=moment)
+        lease = worker.lease if LEASE_SECONDS_MIN <= worker.lease <= LEASE_SECONDS_MAX else LEASE_SECONDS_MAX
+        self._tables.workers[worker.id] = replace(
+            worker, lease=lease, state="alive", started_at=moment, heartbeat_at=moment
+        )
         return unpark(self._tables, moment)
 
     async def beat(self, worker: str, *, now: datetime | None = None) -> Beat:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from taskflow.adapters.sql.postgres import move
 from taskflow.adapters.sql.postgres.rows import CLOCK, TICKET, error_text, ticket_of
-from taskflow.adapters.sql.tables import SOUND
+from taskflow.adapters.sql.tables import LEASE, SOUND
 from taskflow.core.job import ErrorInfo, Outcome, State, Ticket
 from taskflow.core.limits import CRASHES_MAX, INTERRUPTIONS_MAX
 
@@ -20,6 +20,9 @@ LOST: Final = ErrorInfo("Lost", "the run was not settled by its deadline")
 TOO_OFTEN: Final = (
     f"CASE outcome WHEN 'crashed' THEN crashes >= {CRASHES_MAX} ELSE interruptions >= {INTERRUPTIONS_MAX} END"
 )
+LENGTH: Final = f"interval '1 second' * {LEASE}"
+WATCHED: Final = f"(SELECT watched_since FROM upkeep WHERE id = 1) <= clock.now - {LENGTH}"
+"""Whether a worker had its whole lease to be heard while somebody watched."""
 
 
 def _rescue(whose: str) -> str:
@@ -49,7 +52,9 @@ ORPHANS: Final = _rescue(
     "(worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))"
 )
 LEFT_BEHIND: Final = _rescue("worker_id IN (SELECT id FROM workers WHERE state = 'stopped')")
-OVERDUE: Final = _rescue("deadline_at < clock.now")
+OVERDUE: Final = _rescue(
+    f"deadline_at < clock.now AND EXISTS (SELECT 1 FROM workers WHERE workers.id = jobs.worker_id AND {WATCHED})"
+)
 MINE: Final = _rescue("worker_id = $5")
 NAMED: Final = _rescue("worker_id = $5 AND (jobs.id, epoch) IN (SELECT * FROM unnest($6::text[], $7::int[]))")
 KNOWN: Final = "known AS MATERIALIZED (SELECT DISTINCT jsonb_array_elements_text(tasks) AS task FROM workers WHERE state = 'alive')"

@@ -10,7 +10,17 @@ from taskflow.adapters.sql.conditions import Conditions
 from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.move import CLOSE_WAITING
 from taskflow.adapters.sql.postgres.partitions import Partitions
-from taskflow.adapters.sql.postgres.rescue import LEFT_BEHIND, ORPHANS, OVERDUE, Rescued, park, rescue, unpark
+from taskflow.adapters.sql.postgres.rescue import (
+    LEFT_BEHIND,
+    LENGTH,
+    ORPHANS,
+    OVERDUE,
+    WATCHED,
+    Rescued,
+    park,
+    rescue,
+    unpark,
+)
 from taskflow.adapters.sql.postgres.rows import CLOCK, TICKET, ticket_of
 from taskflow.adapters.sql.postgres.sides import delete_sides
 from taskflow.adapters.sql.tables import SOUND
@@ -31,18 +41,18 @@ NEXT_DUE: Final = f"""
 SELECT (extract(epoch FROM run_at) - extract(epoch FROM coalesce($1::timestamptz, clock_timestamp())))::float8 AS left
 FROM jobs WHERE {DUE} ORDER BY run_at LIMIT 1"""
 # The clock is read when the row is ours: of two sweeps at once none sees the other's ahead of its own time.
-GRACE: Final = """
-INSERT INTO upkeep (id, last_sweep_at, grace_until)
-SELECT 1, now, now + $2::interval FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock
-ON CONFLICT (id) DO UPDATE SET (last_sweep_at, grace_until) = (
-    SELECT now, CASE WHEN upkeep.last_sweep_at BETWEEN now - $2::interval / 2 AND now THEN upkeep.grace_until
-        ELSE now + $2::interval END
+WATCH: Final = f"""
+INSERT INTO upkeep (id, last_sweep_at, watched_since)
+SELECT 1, now, now FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock
+ON CONFLICT (id) DO UPDATE SET (last_sweep_at, watched_since) = (
+    SELECT now, CASE WHEN upkeep.last_sweep_at BETWEEN now - $2::interval AND now THEN upkeep.watched_since ELSE now END
     FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock)
-RETURNING last_sweep_at < grace_until AS in_grace"""
+RETURNING EXISTS (
+    SELECT 1 FROM workers WHERE state = 'alive' AND upkeep.last_sweep_at - {LENGTH} < upkeep.watched_since) AS in_grace"""
 SILENT: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
-    SELECT id FROM workers CROSS JOIN clock WHERE state = 'alive' AND heartbeat_at < now - $2::interval
+    SELECT id FROM workers CROSS JOIN clock WHERE state = 'alive' AND heartbeat_at < now - {LENGTH} AND {WATCHED}
     ORDER BY id FOR UPDATE OF workers SKIP LOCKED)
 UPDATE workers SET state = 'dead' FROM asked WHERE workers.id = asked.id RETURNING workers.id"""
 EXPIRE: Final = f"""
@@ -82,20 +92,17 @@ class UpkeepPart:
         next_due = max(0.0, left[0]["left"]) if left else None
         return Promoted([ticket_of(row) for row in rows], next_due, more=len(rows) == limit)
 
-    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+    async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order, a statement and a transaction for each condition."""
-        length = timedelta(seconds=lease)
-        [grace] = await self._db.fetch(GRACE, now, length)
-        in_grace: bool = grace["in_grace"]
+        [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap))
         each = Conditions()
         tried = each.tried
-        dead = [] if in_grace else _ids(await tried(self._db.fetch(SILENT, now, length), []))
+        dead = _ids(await tried(self._db.fetch(SILENT, now), []))
         rescues = [
             await tried(rescue(self._db, LEFT_BEHIND, Outcome.INTERRUPTED, limit, now), Rescued()),
             await tried(rescue(self._db, ORPHANS, Outcome.CRASHED, limit, now), Rescued()),
+            await tried(rescue(self._db, OVERDUE, Outcome.LOST, limit, now), Rescued()),
         ]
-        if not in_grace:
-            rescues.append(await tried(rescue(self._db, OVERDUE, Outcome.LOST, limit, now), Rescued()))
         expired = _ids(await tried(self._db.fetch(EXPIRE, now, limit), []))
         unparked = await tried(unpark(self._db, now, limit), [])
         parked = await tried(park(self._db, limit), [])
@@ -107,7 +114,7 @@ class UpkeepPart:
             expired=len(expired),
             parked=len(parked),
             unparked=len(unparked),
-            in_grace=in_grace,
+            in_grace=watch["in_grace"],
             changed=[
                 *(change for found in rescues for change in found.changed),
                 *parked,

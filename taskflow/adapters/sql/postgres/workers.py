@@ -12,16 +12,17 @@ import orjson
 from taskflow.adapters.sql.postgres.database import ASKED_SECONDS, Connection, Database
 from taskflow.adapters.sql.postgres.rescue import MINE, NAMED, rescue, unpark
 from taskflow.adapters.sql.postgres.rows import CLOCK
+from taskflow.adapters.sql.tables import LEASE
 from taskflow.core.job import Outcome, RunsIn, Ticket
 from taskflow.core.limits import DEFAULT_TENANT
 from taskflow.ports.store import Beat, Held, QueueInfo, TaskInfo, WorkerInfo, Workers
 
 REGISTER: Final = f"""
 WITH {CLOCK}
-INSERT INTO workers (id, host, pid, state, queues, tasks, slots, started_at, heartbeat_at)
-SELECT $2, $3, $4, 'alive', $5::jsonb, $6::jsonb, $7::jsonb, now, now FROM clock"""
-WORKERS: Final = """
-SELECT id, host, pid, queues, tasks, slots, state, started_at, heartbeat_at FROM workers
+INSERT INTO workers (id, host, pid, state, queues, tasks, slots, lease, started_at, heartbeat_at)
+SELECT $2, $3, $4, 'alive', $5::jsonb, $6::jsonb, $7::jsonb, $8::float8, now, now FROM clock"""
+WORKERS: Final = f"""
+SELECT id, host, pid, queues, tasks, slots, {LEASE} AS lease, state, started_at, heartbeat_at FROM workers
 WHERE state = 'alive' OR heartbeat_at >= clock_timestamp() - interval '1 day'
 ORDER BY started_at DESC, id DESC LIMIT 1000"""
 # Not the age of a difference: an instant without end cannot be subtracted.
@@ -83,6 +84,7 @@ class WorkersPart:
                 _json(list(worker.queues)),
                 _json(list(worker.tasks)),
                 _json(dict(worker.slots)),
+                worker.lease,
             )
             return await unpark(connection, now, UNPARKED_AT_ONCE)
 

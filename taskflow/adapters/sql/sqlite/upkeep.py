@@ -14,7 +14,7 @@ from taskflow.adapters.sql.sqlite.rescue import RUNNING, Rescued, park, rescue, 
 from taskflow.adapters.sql.sqlite.rows import ENDLESS, ticket_of
 from taskflow.adapters.sql.sqlite.submit import delete_sides
 from taskflow.adapters.sql.sqlite.workers import ENDED_SHOWN
-from taskflow.adapters.sql.tables import SOUND
+from taskflow.adapters.sql.tables import LEASE, SOUND
 from taskflow.core.job import Outcome, State, Ticket
 from taskflow.ports.store import Promoted, Retained, Swept
 
@@ -26,18 +26,24 @@ WHERE id IN (SELECT id FROM jobs WHERE {DATED} AND run_at <= ?1 ORDER BY run_at 
 RETURNING id, queue, lane, runs_in, queued_at"""
 NEXT_DUE: Final = f"SELECT min(run_at) FROM jobs WHERE {DATED}"
 DUE: Final = f"SELECT 1 FROM jobs WHERE {DATED} AND run_at <= ? LIMIT 1"
-SILENT: Final = "UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ? RETURNING id"
+LENGTH: Final = f"1000000 * {LEASE}"
+WATCHED: Final = f"(SELECT watched_since FROM upkeep WHERE id = 1) <= ?1 - {LENGTH}"
+"""Whether a worker had its whole lease to be heard while somebody watched."""
+SILENT: Final = f"""
+UPDATE workers SET state = 'dead' WHERE state = 'alive' AND heartbeat_at < ?1 - {LENGTH} AND {WATCHED} RETURNING id"""
+IN_GRACE: Final = f"SELECT 1 FROM workers WHERE state = 'alive' AND NOT {WATCHED} LIMIT 1"
 # `+id` keeps the sort away from the primary key, which would be walked through the whole backlog for it.
 ORPHANS: Final = f"""
 {RUNNING} AND (worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))
 ORDER BY +id LIMIT ?"""
 LEFT_BEHIND: Final = f"{RUNNING} AND worker_id IN (SELECT id FROM workers WHERE state = 'stopped') ORDER BY +id LIMIT ?"
-OVERDUE: Final = f"{RUNNING} AND deadline_at < ? ORDER BY +id LIMIT ?"
+OVERDUE: Final = f"""
+{RUNNING} AND deadline_at < ?1 AND worker_id IN (SELECT id FROM workers WHERE {WATCHED}) ORDER BY +id LIMIT ?2"""
 EXPIRED: Final = f"""
 SELECT id FROM jobs WHERE expires_at <= ? AND state IN ('scheduled','waiting','queued','retrying') AND {SOUND} LIMIT ?"""
 SWEPT: Final = """
-INSERT INTO upkeep (id, last_sweep_at, grace_until) VALUES (1, ?1, ?2)
-ON CONFLICT (id) DO UPDATE SET last_sweep_at = excluded.last_sweep_at, grace_until = excluded.grace_until"""
+INSERT INTO upkeep (id, last_sweep_at, watched_since) VALUES (1, ?1, ?2)
+ON CONFLICT (id) DO UPDATE SET last_sweep_at = excluded.last_sweep_at, watched_since = excluded.watched_since"""
 OLD: Final = "DELETE FROM finished WHERE id IN (SELECT id FROM finished WHERE finished_at < ? LIMIT ?) RETURNING id"
 OLD_KEYS: Final = """
 DELETE FROM idempotency WHERE rowid IN (SELECT rowid FROM idempotency WHERE expires_at <= ? LIMIT ?)"""
@@ -68,11 +74,11 @@ class UpkeepPart:
             return await self._db.write(work)
         return Promoted((), _until(next_due, moment))
 
-    async def sweep(self, lease: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
+    async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order, a transaction for each condition."""
         # Whatever comes between, all is judged by one reading of the clock.
         moment, in_grace, dead = await self._db.write(
-            lambda connection: _bury(connection, round(lease * 1e6), self._db.now(now))
+            lambda connection: _bury(connection, round(gap * 1e6), self._db.now(now))
         )
         each = Conditions()
 
@@ -90,9 +96,8 @@ class UpkeepPart:
         rescues = [
             await rescued(Outcome.INTERRUPTED, LEFT_BEHIND, limit),
             await rescued(Outcome.CRASHED, ORPHANS, limit),
+            await rescued(Outcome.LOST, OVERDUE, moment, limit),
         ]
-        if not in_grace:
-            rescues.append(await rescued(Outcome.LOST, OVERDUE, moment, limit))
         expired: list[str] = await tried(lambda connection: _expire(connection, moment, limit), [])
         unparked: list[Ticket] = await tried(lambda connection: unpark(connection, moment, limit), [])
         homeless: list[str] = await each.tried(self._db.read(lambda connection: unlisted(connection, limit)), [])
@@ -154,25 +159,20 @@ def _until(instant: int | None, now: int) -> float | None:
     return None if instant is None else max(0.0, (instant - now) / 1e6)
 
 
-def _bury(connection: sqlite3.Connection, lease: int, now: int) -> tuple[int, bool, list[str]]:
-    """What time it is, whether that is in grace, and who is dead since."""
-    in_grace = _in_grace(connection, lease, now)
-    dead = [] if in_grace else [row["id"] for row in connection.execute(SILENT, (now - lease,)).fetchall()]
-    return now, in_grace, dead
+def _bury(connection: sqlite3.Connection, gap: int, now: int) -> tuple[int, bool, list[str]]:
+    """What time it is, whether somebody has grace now, and who is dead since.
+
+    One rule for database outages, absent sweepers, suspends and clock steps: whoever sweeps again after a gap gives each
+    worker its whole lease to be heard.
+    """
+    row = connection.execute("SELECT last_sweep_at, watched_since FROM upkeep WHERE id = 1").fetchone()
+    watched = bool(row) and now - gap <= row["last_sweep_at"] <= now
+    connection.execute(SWEPT, (now, row["watched_since"] if watched else now))
+    in_grace = connection.execute(IN_GRACE, (now,)).fetchone() is not None
+    return now, in_grace, [row["id"] for row in connection.execute(SILENT, (now,)).fetchall()]
 
 
 def _expire(connection: sqlite3.Connection, now: int, limit: int) -> list[str]:
     expired = [row["id"] for row in connection.execute(EXPIRED, (now, limit)).fetchall()]
     close_waiting(connection, expired, State.EXPIRED, "expired", now)
     return expired
-
-
-def _in_grace(connection: sqlite3.Connection, lease: int, now: int) -> bool:
-    """One rule for database outages, absent sweepers, suspends and clock steps: whoever sweeps again after a gap gives
-    everybody a whole lease to be heard."""
-    row = connection.execute("SELECT last_sweep_at, grace_until FROM upkeep WHERE id = 1").fetchone()
-    grace = row["grace_until"] if row else now + lease
-    if row and not now - lease // 2 <= row["last_sweep_at"] <= now:
-        grace = now + lease
-    connection.execute(SWEPT, (now, grace))
-    return bool(now < grace)

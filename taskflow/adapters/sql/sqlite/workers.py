@@ -13,15 +13,16 @@ import orjson
 from taskflow.adapters.sql.sqlite.database import Database, array
 from taskflow.adapters.sql.sqlite.rescue import RUNNING, rescue, unpark
 from taskflow.adapters.sql.sqlite.rows import instant
+from taskflow.adapters.sql.tables import LEASE
 from taskflow.core.job import Outcome, RunsIn, Ticket
 from taskflow.core.limits import DEFAULT_TENANT
 from taskflow.ports.store import Beat, Held, QueueInfo, TaskInfo, WorkerInfo
 
 REGISTER: Final = """
-INSERT INTO workers (id, host, pid, state, queues, tasks, slots, started_at, heartbeat_at)
-VALUES (?, ?, ?, 'alive', ?, ?, ?, ?7, ?7)"""
-WORKERS: Final = """
-SELECT * FROM workers WHERE state = 'alive' OR heartbeat_at >= ? ORDER BY started_at DESC, id DESC LIMIT 1000"""
+INSERT INTO workers (id, host, pid, state, queues, tasks, slots, lease, started_at, heartbeat_at)
+VALUES (?, ?, ?, 'alive', ?, ?, ?, ?, ?8, ?8)"""
+WORKERS: Final = f"""
+SELECT *, {LEASE} AS seconds FROM workers WHERE state = 'alive' OR heartbeat_at >= ? ORDER BY started_at DESC, id DESC LIMIT 1000"""
 BEAT: Final = "UPDATE workers SET heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 STOP: Final = "UPDATE workers SET state = 'stopped', heartbeat_at = ? WHERE id = ? AND state = 'alive'"
 HELD: Final = """
@@ -69,6 +70,7 @@ class WorkersPart:
                     array(worker.queues),
                     array(worker.tasks),
                     orjson.dumps(dict(worker.slots)).decode(),
+                    worker.lease,
                     moment,
                 ),
             )
@@ -131,6 +133,7 @@ class WorkersPart:
                     queues=orjson.loads(row["queues"]),
                     tasks=orjson.loads(row["tasks"]),
                     slots=orjson.loads(row["slots"]),
+                    lease=row["seconds"],
                     started_at=instant(row["started_at"]),
                     heartbeat_at=instant(row["heartbeat_at"]),
                 )
