@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import logging
+import os
 import sys
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
@@ -126,6 +127,11 @@ class RunStream(io.TextIOBase):
         return getattr(self._stream, name)
 
 
+def raw(_level: str, message: str, *_: object) -> None:
+    """Write a line of a copy of this process, which must not use what it shares with the original."""
+    os.write(2, f"{_short(_text(message), LOG_LINE_BYTES - 512)}\n".encode())
+
+
 def flush_parts() -> None:
     """End unfinished lines of the present run."""
     for stream in (sys.stdout, sys.stderr):
@@ -174,3 +180,11 @@ def _field(value: Any) -> Any:
         except Exception as error:
             return f"(cannot be shown: {type(error).__name__})"
     return orjson.Fragment(text) if len(text) <= _FIELD_CHARACTERS else _short(text, _FIELD_CHARACTERS)
+
+
+def _forked() -> None:
+    if current.get() is not None:
+        current.set(raw)
+
+
+os.register_at_fork(after_in_child=_forked)

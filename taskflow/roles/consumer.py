@@ -163,6 +163,8 @@ class Consumer:
             return "the broker has no consumer of this worker"
         if any(self._slots.free(kind) and self._intake.age(kind) > STALLED for kind in RunsIn):
             return f"tickets wait and slots are free, but nothing was claimed for {STALLED:.0f} s"
+        if self._runners.broken:
+            return f"no child process starts: {self._runners.broken}"
         return None
 
     async def _drain(self, loops: Sequence[asyncio.Task[None]], stop: Stop) -> None:

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import logging
 import os
 import signal
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from taskflow import Context, lifespan, task
+from taskflow.flow.run import wire
 
 
 @lifespan
@@ -154,3 +157,70 @@ def appends(path: str) -> None:
     with Path(path).open("a") as file:
         file.write(f"{os.getpid()}\n")
     for_ever()
+
+
+kept: list[Context] = []
+awake = threading.Event()
+said = threading.Event()
+
+
+@task("c.keeps", runs_in="process")
+def keeps(ctx: Context) -> int:
+    kept.append(ctx)
+    return os.getpid()
+
+
+@task("c.uses_kept", runs_in="process")
+def uses_kept() -> list[object]:
+    [old] = kept
+    old.log.info("of another run")
+    old.progress(0.9)
+    refused = 0
+    for call in (lambda: old.artifacts.put_sync("x", b""), lambda: old.artifacts.get_sync("x")):
+        try:
+            call()
+        except RuntimeError:
+            refused += 1
+    return [os.getpid(), refused, old.cancelled]
+
+
+@task("c.leaves_thread", runs_in="process")
+def leaves_thread() -> int:
+    def late() -> None:
+        awake.wait(60)
+        print("late")
+        os.write(2, b"late\n")
+        said.set()
+
+    threading.Thread(target=late, name="late", daemon=True).start()
+    return os.getpid()
+
+
+@task("c.leaves_process", runs_in="process")
+def leaves_process() -> list[int]:
+    left = subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait(600)"])
+    return [os.getpid(), left.pid]
+
+
+@task("c.after", runs_in="process")
+def after() -> int:
+    """Let a thread that was left behind speak, if there is one."""
+    if any(thread.name == "late" for thread in threading.enumerate()):
+        awake.set()
+        said.wait(5)
+    return os.getpid()
+
+
+@task("c.to_thread", runs_in="process")
+async def to_thread() -> int:
+    return await asyncio.to_thread(os.getpid)
+
+
+@task("c.ends_twice", runs_in="process")
+def ends_twice(ctx: Context) -> int:
+    """What a copy of this process that got back to our code once did."""
+    [parent] = [found for found in gc.get_objects() if type(found).__name__ == "Parent"]
+    ending = {"outcome": "succeeded", "result": '"forged"', "after": None, "final": False, "error": None}
+    end = {"kind": "end", "run": [ctx.job.id, ctx.epoch], "ending": ending, "fresh": True, "marked": False}
+    parent._write(wire.pack(end))
+    return os.getpid()

@@ -106,6 +106,8 @@ class SimRunners:
         """Whether the one slot for suspects is free."""
         return not any(run.claim.isolated for run in self._runs.values())
 
+    broken: Final = None
+
     def running(self) -> Mapping[tuple[str, int], SimRun]:
         """Runs in progress."""
         return self._runs

@@ -9,6 +9,7 @@ from typing import Any
 from taskflow.core.errors import Invalid
 from taskflow.core.job import ErrorInfo, Outcome
 from taskflow.core.lifecycle import Ending
+from taskflow.flow.run import forked
 from taskflow.tasks.context import Context
 from taskflow.tasks.declare import Task
 from taskflow.tasks.ending import ending_of_error, ending_of_value
@@ -16,29 +17,37 @@ from taskflow.tasks.ending import ending_of_error, ending_of_value
 
 async def call_async(task: Task[..., Any], payload: str, context: Callable[[], Context]) -> Ending:
     """Run an `async def` handler on this loop; its context is made if it wants one. Cancellation that nobody asked for is a failure like any other."""
+    origin = forked.generation
     try:
         args, kwargs = task.signature.bind(payload, context)
-        return ending_of_value(await task.function(*args, **kwargs))
-    except Invalid as error:
-        return _misfit(error)
-    except asyncio.CancelledError as error:
+        value = await task.function(*args, **kwargs)
+        forked.end_copy(origin)
+        return ending_of_value(value)
+    except BaseException as error:
+        forked.end_copy(origin, error)
         current = asyncio.current_task()
-        if current is not None and current.cancelling():
-            raise
-        return ending_of_error(task, error)
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
-        return ending_of_error(task, error)
+        match error:
+            case Invalid():
+                return _misfit(error)
+            case asyncio.CancelledError() if current is not None and current.cancelling():
+                raise
+            case Exception() | SystemExit() | KeyboardInterrupt() | asyncio.CancelledError():
+                return ending_of_error(task, error)
+            case _:
+                raise
 
 
 def call_sync(task: Task[..., Any], payload: str, context: Callable[[], Context]) -> Ending:
     """Run a `def` handler on this thread; its context is made if it wants one."""
+    origin = forked.generation
     try:
         args, kwargs = task.signature.bind(payload, context)
-        return ending_of_value(task.function(*args, **kwargs))
-    except Invalid as error:
-        return _misfit(error)
+        value = task.function(*args, **kwargs)
+        forked.end_copy(origin)
+        return ending_of_value(value)
     except BaseException as error:
-        return ending_of_error(task, error)
+        forked.end_copy(origin, error)
+        return _misfit(error) if isinstance(error, Invalid) else ending_of_error(task, error)
 
 
 def _misfit(error: Invalid) -> Ending:

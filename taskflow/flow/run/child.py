@@ -1,4 +1,4 @@
-"""Child processes: for handlers that must be killable, and for jobs that crashed their workers."""
+"""One child process, seen from its worker."""
 
 from __future__ import annotations
 
@@ -8,23 +8,25 @@ import contextlib
 import logging
 import os
 import signal
-import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Callable, Sequence
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
-from taskflow.core.errors import NotFound
+from taskflow.core.errors import NotFound, TaskFlowError
 from taskflow.core.job import ErrorInfo, Outcome
 from taskflow.core.lifecycle import Ending
 from taskflow.core.limits import LOG_LINE_BYTES
 from taskflow.flow.run import wire
-from taskflow.flow.run.guard import Guard
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason
 from taskflow.tasks.ending import from_wire
 
+WORDS: Final = 500
+"""Characters of what a child that does not start said last."""
 LAST_WORDS: Final = 2.0
 """Seconds that a cancelled child gets to end by itself."""
+STARTING: Final = 60.0
+"""Seconds that a new child gets to import its modules and to open their lifespans."""
 REAPING: Final = 3.0
 DRAINING: Final = 1.0
 STREAM: Final = 1 << 20
@@ -34,102 +36,20 @@ LINE: Final = 2 * LOG_LINE_BYTES
 log = logging.getLogger("taskflow")
 
 
-class Children:
-    """A pool of children; idle ones are used again, killed ones are not.
-
-    Args:
-        modules: what a child imports to find the handlers.
-        lease: seconds that a child outlives the last accepted beat.
-    """
-
-    def __init__(self, modules: Sequence[str], lease: float) -> None:
-        self._modules = list(modules)
-        self._lease = lease
-        self._idle: list[_Child] = []
-        self._busy: set[_Child] = set()
-        self._running: set[asyncio.Task[None]] = set()
-        self._closed = False
-        self._guard = Guard()
-
-    def start(self, run: Run) -> None:
-        """Run in a child, idle or new."""
-        task = asyncio.get_running_loop().create_task(self._run(run))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-
-    def beat_accepted(self, lease: float) -> None:
-        """Re-arm every busy child's dead man's switch."""
-        for child in self._busy:
-            child.tell({"kind": "beat", "lease": lease})
-
-    async def close(self) -> None:
-        """Kill every child."""
-        self._closed = True
-        for child in self._busy:
-            child.kill()
-        if self._running:
-            await asyncio.wait(list(self._running), timeout=5)
-        while self._idle:
-            await self._idle.pop().reap()
-        await self._guard.close()
-
-    async def _run(self, run: Run) -> None:
-        child: _Child | None = None
-        try:
-            child = await self._child(run)
-            self._busy.add(child)
-            run.stopping = lambda: child.stop(run)
-            ending = await child.run(run, self._lease)
-        except Exception as error:
-            log.exception("a child process could not run a job")
-            ending = Ending(outcome=Outcome.FAILED, error=ErrorInfo("ChildProcess", f"the child failed: {error!r}"))
-            if child is not None:
-                child.kill()
-        if child is not None:
-            self._busy.discard(child)
-            # A limit on memory cannot be taken back: such a child serves one run.
-            if child.usable and run.task.memory is None and not self._closed:
-                self._idle.append(child)
-            else:
-                await child.reap()
-        run.end(ending)
-
-    async def _child(self, run: Run) -> _Child:
-        while self._idle and run.task.memory is None:
-            child = self._idle.pop()
-            if child.usable and child.lives:
-                return child
-            await child.reap()
-        return await self._spawn()
-
-    async def _spawn(self) -> _Child:
-        await self._guard.ready()
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "taskflow.flow.run.child_main",
-            str(os.getpid()),
-            str(min(logging.getLogger().level or logging.INFO, logging.INFO)),
-            *self._modules,
-            stdin=PIPE,
-            stdout=PIPE,
-            stderr=PIPE,
-            start_new_session=True,
-            limit=STREAM,
-        )
-        self._guard.watch(process.pid)
-        child = _Child(process, self._guard.forget)
-        if self._closed:
-            child.kill()
-        return child
+class NotStarted(TaskFlowError):
+    """A child did not begin to run a handler."""
 
 
-class _Child:
+class Child:
+    """One child process, and what is heard from it."""
+
     def __init__(self, process: Process, gone: Callable[[int], None]) -> None:
         self.process = process
         self._gone = gone
         self.usable = True
+        self._reaped = False
         self._current: Run | None = None
+        self._last_words = ""
         self._drained = asyncio.Event()
         self._errors = asyncio.create_task(self._read_errors())
 
@@ -139,34 +59,70 @@ class _Child:
         assert self.process.stdout is not None
         return self.process.returncode is None and not self.process.stdout.at_eof()
 
+    async def ready(self) -> None:
+        """Until it can run handlers.
+
+        Raises:
+            NotStarted: it cannot.
+        """
+        why = ""
+        try:
+            async with asyncio.timeout(STARTING):
+                while (await self._next())["kind"] != "ready":
+                    pass
+            return
+        except TimeoutError:
+            why = f"was not ready within {STARTING:.0f} s"
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass
+        await self.reap()
+        raise NotStarted(f"a child process {why or ended(self.process.returncode)}: {self._last_words}")
+
     async def run(self, run: Run, lease: float) -> Ending:
+        """Run a handler in it.
+
+        Raises:
+            NotStarted: the child ended before the handler was called, or is still at another run.
+        """
         self._current = run
         self._drained.clear()
         if run.is_cancelled():
             self.kill()
         self.tell({"kind": "run", "claim": wire.claim_out(run.claim), "lease": lease})
-        stdout = self.process.stdout
-        assert stdout is not None
+        begun, mine = False, wire.run_of(run.claim)
         try:
             while True:
-                size = int.from_bytes(await stdout.readexactly(wire.HEAD), "big")
-                if size > wire.LONGEST:
-                    raise ValueError(f"the child sent a message of {size:,} bytes")
-                message = wire.unpack(await stdout.readexactly(size))
-                if message["kind"] == "end":
-                    if not message["fresh"]:
-                        self.usable = False
-                        self._drained.set()
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(DRAINING):
-                            await self._drained.wait()
+                message = await self._next()
+                kind = message["kind"]
+                if message.get("run") != mine:
+                    # Of a run that is over: dropped; but one that ends twice goes on beside this one.
+                    if kind == "end":
+                        self._current = None
+                        raise NotStarted("a child process ended a run that it does not have")
+                    continue
+                begun = begun or kind == "begin"
+                if kind == "end":
+                    self.usable = self.usable and message["fresh"]
+                    if message["marked"]:
+                        with contextlib.suppress(TimeoutError):
+                            async with asyncio.timeout(DRAINING):
+                                await self._drained.wait()
                     self._current = None
                     return from_wire(message["ending"])
                 await self._hear(run, message)
         except (asyncio.IncompleteReadError, ConnectionError):
-            self.usable = False
             await self.reap()
+            if not begun:
+                raise NotStarted(f"a child process {ended(self.process.returncode)}") from None
             return died(run, self.process.returncode)
+
+    async def _next(self) -> dict[str, Any]:
+        stdout = self.process.stdout
+        assert stdout is not None
+        size = int.from_bytes(await stdout.readexactly(wire.HEAD), "big")
+        if size > wire.LONGEST:
+            raise ValueError(f"the child sent a message of {size:,} bytes")
+        return wire.unpack(await stdout.readexactly(size))
 
     def stop(self, run: Run) -> None:
         if self._current is not run:
@@ -188,6 +144,9 @@ class _Child:
 
     async def reap(self) -> None:
         """Kill it and leave nothing of it."""
+        if self._reaped:
+            return
+        self._reaped = True
         self.kill()
         try:
             async with asyncio.timeout(REAPING):
@@ -230,6 +189,7 @@ class _Child:
                 if text or not raw.endswith(wire.DONE):
                     self._current.emit_log("warning", text, {}, "stderr")
             elif text:
+                self._last_words = text[:WORDS]
                 log.info("child %d: %s", self.process.pid, text)
             if raw.endswith(wire.DONE):
                 self._drained.set()
@@ -262,13 +222,17 @@ async def lines(stream: asyncio.StreamReader) -> AsyncIterator[bytes]:
 
 def died(run: Run, status: int | None) -> Ending:
     """The ending of a run whose child is gone: a crash where the job is suspected of crashing workers, else a failure."""
-    how = f"exited with status {status}"
-    if status is None:
-        how = "cannot be ended"
-    elif status < 0:
-        try:
-            how = f"was killed by {signal.Signals(-status).name} ({-status})"
-        except ValueError:
-            how = f"was killed by signal {-status}"
     outcome = Outcome.CRASHED if run.claim.isolated else Outcome.FAILED
-    return Ending(outcome=outcome, error=ErrorInfo("ProcessDied", f"the child process {how}"))
+    return Ending(outcome=outcome, error=ErrorInfo("ProcessDied", f"the child process {ended(status)}"))
+
+
+def ended(status: int | None) -> str:
+    """How a process ended, in words."""
+    if status is None:
+        return "cannot be ended"
+    if status >= 0:
+        return f"exited with status {status}"
+    try:
+        return f"was killed by {signal.Signals(-status).name} ({-status})"
+    except ValueError:
+        return f"was killed by signal {-status}"

@@ -8,6 +8,7 @@ import contextlib
 import ctypes
 import importlib
 import inspect
+import itertools
 import logging
 import os
 import signal
@@ -24,8 +25,9 @@ import uvloop
 from taskflow.core.errors import NotFound
 from taskflow.core.job import Claim
 from taskflow.flow import capture
-from taskflow.flow.run import wire
+from taskflow.flow.run import forked, wire
 from taskflow.flow.run.call import call_async, call_sync
+from taskflow.flow.run.leftovers import Leftovers
 from taskflow.flow.run.loop import opened
 from taskflow.flow.run.run import context_of
 from taskflow.tasks import jsontext
@@ -46,7 +48,9 @@ class Parent:
         self._outgoing = outgoing
         self._lock = threading.Lock()
         self._replies: dict[int, Future[bytes]] = {}
-        self._count = 0
+        self._numbers = itertools.count(1)
+        self._run: list[Any] | None = None
+        self._generation = forked.generation
         self._deadline: float | None = None
         self._switch = threading.Lock()
         self.cancelled = threading.Event()
@@ -55,26 +59,59 @@ class Parent:
         threading.Thread(target=self._listen, daemon=True).start()
         threading.Thread(target=self._watch, daemon=True).start()
 
-    def send(self, message: dict[str, Any]) -> None:
-        """Send one message."""
-        data = wire.pack(message)
-        with self._lock:
-            self._outgoing.write(data)
-            self._outgoing.flush()
+    def ready(self) -> None:
+        """Tell that runs may come."""
+        self._write(wire.pack({"kind": "ready"}))
 
-    def ask(self, message: dict[str, Any]) -> Future[bytes]:
-        """Send a question; the future ends with its answer."""
-        with self._lock:
-            self._count += 1
-            number = self._count
-        future = self._replies[number] = Future()
-        self.send(message | {"ask": number})
-        return future
+    def begin(self, run: list[Any]) -> None:
+        """From here on messages are those of this run."""
+        self._run = run
+        self.send(run, {"kind": "begin"})
 
-    def idle(self) -> None:
-        """Nothing runs: no lease is needed."""
+    def end(self, run: list[Any], message: dict[str, Any]) -> None:
+        """Send the run's last message. Nothing runs any more: no lease is needed."""
         with self._switch:
             self._deadline = None
+        with self._lock:
+            self._run = None
+            self._write(wire.pack(message | {"kind": "end", "run": run}))
+
+    def send(self, run: list[Any], message: dict[str, Any]) -> bool:
+        """Send a message of a run.
+
+        Returns:
+            Whether it was sent: not if the run is over, and not by a copy of the process that it runs in.
+        """
+        if self.copied:
+            return False
+        data = wire.pack(message | {"run": run})
+        with self._lock:
+            if self._run is not run:
+                return False
+            self._write(data)
+        return True
+
+    def ask(self, run: list[Any], message: dict[str, Any]) -> Future[bytes]:
+        """Send a question; the future ends with its answer."""
+        number = next(self._numbers)
+        future = self._replies[number] = Future()
+        if not self.send(run, message | {"ask": number}):
+            del self._replies[number]
+            future.set_exception(RuntimeError("a file can be used only during the run, by the process that it runs in"))
+        return future
+
+    @property
+    def copied(self) -> bool:
+        """Whether this is a copy of the process that a handler forked."""
+        return self._generation != forked.generation
+
+    def running(self, run: list[Any]) -> bool:
+        """Whether this run is in progress."""
+        return self._run is run
+
+    def _write(self, data: bytes) -> None:
+        self._outgoing.write(data)
+        self._outgoing.flush()
 
     def _listen(self) -> None:
         while (message := wire.read(self._incoming)) is not None:
@@ -113,17 +150,21 @@ class ChildEffects:
 
     def __init__(self, parent: Parent, claim: Claim) -> None:
         self._parent = parent
-        self._claim = claim
+        self._epoch = claim.epoch
+        self.run = wire.run_of(claim)
 
     def emit_log(self, level: str, message: str, fields: Mapping[str, Any], source: str = "ctx.log") -> None:
         """Send a line."""
-        line = capture.line(self._claim.epoch, level, message, fields, source)
-        self._parent.send({"kind": "line", "line": line.decode()})
+        if self._parent.copied:
+            capture.raw(level, message, fields, source)
+            return
+        line = capture.line(self._epoch, level, message, fields, source)
+        self._parent.send(self.run, {"kind": "line", "line": line.decode()})
 
     def set_progress(self, fraction: float, message: str | None) -> None:
         """Send progress."""
         text = None if message is None else jsontext.escaped(str(message))[:MESSAGE]
-        self._parent.send({"kind": "progress", "fraction": fraction, "message": text})
+        self._parent.send(self.run, {"kind": "progress", "fraction": fraction, "message": text})
 
     async def put_artifact(self, name: str, data: bytes, content_type: str) -> None:
         """Send a file."""
@@ -131,7 +172,7 @@ class ChildEffects:
 
     async def get_artifact(self, name: str) -> bytes:
         """Ask for a file."""
-        return await asyncio.wrap_future(self._parent.ask({"kind": "get", "name": name}))
+        return await asyncio.wrap_future(self._parent.ask(self.run, {"kind": "get", "name": name}))
 
     def put_artifact_sync(self, name: str, data: bytes, content_type: str) -> None:
         """Send a file."""
@@ -139,25 +180,28 @@ class ChildEffects:
 
     def get_artifact_sync(self, name: str) -> bytes:
         """Ask for a file."""
-        return self._parent.ask({"kind": "get", "name": name}).result()
+        return self._parent.ask(self.run, {"kind": "get", "name": name}).result()
 
     def is_cancelled(self) -> bool:
         """Whether the worker wants this run to end."""
-        return self._parent.cancelled.is_set()
+        return self._parent.cancelled.is_set() or not self._parent.running(self.run)
 
     def _put(self, name: str, data: bytes, content_type: str) -> Future[bytes]:
         text = base64.b64encode(data).decode()
-        return self._parent.ask({"kind": "put", "name": name, "content_type": content_type, "data": text})
+        return self._parent.ask(self.run, {"kind": "put", "name": name, "content_type": content_type, "data": text})
 
 
 async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> None:
     """Run what comes, one at a time, for ever."""
-    parent, errors = Parent(incoming, outgoing), _file(2)
+    parent, errors, leftovers = Parent(incoming, outgoing), _file(2), Leftovers()
     async with opened(registry.lifespans) as resources:
+        parent.ready()
         while True:
             claim = await parent.claims.get()
             task = registry.get(claim.task)
             effects = ChildEffects(parent, claim)
+            leftovers.begin()
+            parent.begin(effects.run)
             capture.current.set(effects.emit_log)
             _limit_memory(task.memory)
             context = partial(context_of, claim, effects, resources)
@@ -167,12 +211,12 @@ async def serve(registry: Registry, incoming: BinaryIO, outgoing: BinaryIO) -> N
                 ending = call_sync(task, claim.payload, context)
             capture.flush_parts()
             capture.current.set(None)
-            parent.idle()
             # A handler that put something else in the place of standard error has worn this process out.
-            fresh = _file(2) == errors
-            if fresh:
+            marked = _file(2) == errors
+            if marked:
                 os.write(2, wire.DONE)
-            parent.send({"kind": "end", "ending": to_wire(ending), "fresh": fresh})
+            fresh = marked and not leftovers.are_there()
+            parent.end(effects.run, {"ending": to_wire(ending), "marked": marked, "fresh": fresh})
 
 
 def main() -> None:
@@ -194,6 +238,9 @@ def main() -> None:
     registry = Registry.load(modules)
     with contextlib.suppress(BrokenPipeError), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(serve(registry, incoming, outgoing))
+
+
+forked.guard(main.__code__, call_sync.__code__)
 
 
 def _file(descriptor: int) -> tuple[int, int] | None:

@@ -17,7 +17,8 @@ import uvloop
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.flow import capture
-from taskflow.flow.run.call import call_async
+from taskflow.flow.run import forked
+from taskflow.flow.run.call import call_async, call_sync
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason, stopped
 from taskflow.tasks.declare import Lifespan
@@ -156,6 +157,9 @@ class HandlerLoop:
             await self._stop.wait()
             self._closing.set()
         self._closed.set()
+
+
+forked.guard(HandlerLoop._main.__code__, call_sync.__code__)  # noqa: SLF001 - its own module
 
 
 @asynccontextmanager

@@ -20,7 +20,7 @@ from taskflow.core.lifecycle import Ending
 from taskflow.flow import capture
 from taskflow.flow.effects import RunEffects
 from taskflow.flow.loops import LONGEST
-from taskflow.flow.run.child import Children
+from taskflow.flow.run.children import Children
 from taskflow.flow.run.loop import HandlerLoop
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason, stopped
@@ -95,13 +95,20 @@ class Runners:
         await self._loop.close()
 
     def free(self, kind: RunsIn) -> int:
-        """Slots of a kind that nobody uses."""
+        """Slots of a kind that nobody uses: of processes none while they do not start."""
+        if kind is RunsIn.PROCESS and self._children.broken:
+            return 0
         return self._slots.get(kind, 0) - self._used[kind]
 
     @property
     def isolation_free(self) -> bool:
         """Whether the one slot for suspects is free."""
-        return self._isolated == 0
+        return self._isolated == 0 and not self._children.broken
+
+    @property
+    def broken(self) -> str | None:
+        """Why no child process starts, or `None`."""
+        return self._children.broken
 
     @property
     def abandoned(self) -> int:

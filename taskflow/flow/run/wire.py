@@ -1,4 +1,8 @@
-"""Messages between a worker and its child: length, then JSON."""
+"""Messages between a worker and its child: length, then JSON.
+
+A child says `ready` once, `begin` before each handler and `end` after it; these two, and whatever comes between them, name
+their run.
+"""
 
 from __future__ import annotations
 
@@ -42,6 +46,11 @@ def read(stream: BinaryIO) -> dict[str, Any] | None:
         return None
     body = stream.read(int.from_bytes(head, "big"))
     return unpack(body)
+
+
+def run_of(claim: Claim) -> list[Any]:
+    """How messages name a run."""
+    return [claim.id, claim.epoch]
 
 
 def claim_out(claim: Claim) -> dict[str, Any]:
