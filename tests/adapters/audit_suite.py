@@ -97,7 +97,9 @@ class AuditSuite:
         await damage(f"UPDATE jobs SET {values} WHERE id = '{stuck.id}'")
         await store.promote(now=at(5))
         await store.sweep(30, now=at(5))
-        await store.register(WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t",), slots={}), now=at(5))
+        await store.register(
+            WorkerInfo(id="v", host="h", pid=1, queues=(), tasks=("t",), slots={}, lease=LEASE), now=at(5)
+        )
         assert await self.odd(store) == {kind: [stuck.id]}
         assert [row.id for rows in (await store.fronts(9, now=at(5))).values() for row in rows] == [well.id]
         lanes = [LaneKey(name, lane) for name in await store.queue_names() for lane in Lane]
