@@ -24,8 +24,9 @@ def ending_of_value(value: Any) -> Ending:
         text = jsontext.dumps(value)
     except jsontext.Unstorable as error:
         return _final("UnstorableResult", f"the handler returned what JSON cannot hold: {error}")
-    except Exception as error:
-        return _final("UnstorableResult", f"the handler returned what cannot be turned into JSON: {error!r}"[:2_000])
+    except BaseException as error:
+        told = f"the handler returned what cannot be turned into JSON: {type(error).__name__}: {_message(error)}"
+        return _final("UnstorableResult", told[:2_000])
     size = len(text.encode())
     if size > RESULT_BYTES:
         return _final(
@@ -36,7 +37,15 @@ def ending_of_value(value: Any) -> Ending:
 
 
 def ending_of_error(task: Task[..., Any], error: BaseException) -> Ending:
-    """How a run ended that raised."""
+    """How a run ended that raised, whatever looking at the exception raises in its turn."""
+    try:
+        return _ending_of_error(task, error)
+    except BaseException:
+        message = "the handler raised an exception that raises another one when it is looked at"
+        return Ending(outcome=Outcome.FAILED, error=ErrorInfo("Unreadable", message))
+
+
+def _ending_of_error(task: Task[..., Any], error: BaseException) -> Ending:
     match error:
         case Snooze():
             return Ending(outcome=Outcome.SNOOZED, after=error.after)
@@ -53,7 +62,7 @@ def error_info(error: BaseException) -> ErrorInfo:
     """An exception as it is kept: storable whatever it holds, 16 KiB at most."""
     try:
         lines = "".join(traceback.format_exception(error, limit=-30))
-    except Exception as broken:
+    except BaseException as broken:
         lines = f"(the traceback cannot be written: {type(broken).__name__})"
     kind, message = type(error).__name__[:TYPE_CHARACTERS], _message(error)
     room = ERROR_BYTES - len(kind.encode()) - len(message.encode())
@@ -91,7 +100,7 @@ def _final(kind: str, message: str) -> Ending:
 def _message(error: BaseException) -> str:
     try:
         text = str(error)
-    except Exception as broken:
+    except BaseException as broken:
         text = f"(its text cannot be read: {type(broken).__name__})"
     return _head(text)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import date
 from typing import Any
 
 import pytest
@@ -66,6 +67,69 @@ class Hostile(Exception):
         raise ValueError("no text")
 
     __repr__ = __str__
+
+
+class Leaves(Exception):
+    """Whoever reads its text is asked to leave."""
+
+    def __init__(self, how: type[BaseException]) -> None:
+        self.how = how
+
+    def __str__(self) -> str:
+        raise self.how("gone")
+
+    __repr__ = __str__
+
+
+class Nameless(type):
+    """Not even the name of its classes can be read."""
+
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise SystemExit(3)
+
+
+class Disguised(Exception, metaclass=Nameless):
+    """Nothing of it can be looked at."""
+
+    @property  # type: ignore[misc]
+    def __class__(self) -> type:
+        raise SystemExit(3)
+
+
+LEAVING = (SystemExit, KeyboardInterrupt, GeneratorExit, BaseException)
+
+
+@pytest.mark.parametrize("how", LEAVING)
+def test_reading_an_error_ends_nobody_but_its_run(how: type[BaseException]) -> None:
+    """The kind that no `except Exception` stops: it would end a thread, or a loop with all that runs there."""
+    ending = ending_of_error(handler, Leaves(how))
+    assert (ending.outcome, ending.final) == (Outcome.FAILED, False)
+    assert ending.error is not None
+    assert (ending.error.type, how.__name__ in ending.error.message) == ("Leaves", True)
+
+
+def test_an_exception_of_which_nothing_can_be_looked_at_is_a_failure() -> None:
+    """Its class, its name and its text raise."""
+    ending = ending_of_error(handler, Disguised())
+    assert (ending.outcome, ending.error and ending.error.type) == (Outcome.FAILED, "Unreadable")
+
+
+@pytest.mark.parametrize("how", LEAVING)
+def test_reading_a_value_ends_nobody_but_its_run(how: type[BaseException]) -> None:
+    """Nor does the text of what that raised."""
+
+    class Evil(date):
+        def isoformat(self) -> str:
+            raise Leaves(how)
+
+    class Worse(date):
+        def isoformat(self) -> str:
+            raise how("gone")
+
+    for value in (Evil(2026, 1, 1), Worse(2026, 1, 1)):
+        ending = ending_of_value(value)
+        assert (ending.outcome, ending.error and ending.error.type) == (Outcome.FAILED, "UnstorableResult")
 
 
 def chained() -> BaseException:

@@ -31,10 +31,8 @@ async def call_async(task: Task[..., Any], payload: str, context: Callable[[], C
                 return _misfit(error)
             case asyncio.CancelledError() if current is not None and current.cancelling():
                 raise
-            case Exception() | SystemExit() | KeyboardInterrupt() | asyncio.CancelledError():
-                return ending_of_error(task, error)
             case _:
-                raise
+                return ending_of_error(task, error)
 
 
 def call_sync(task: Task[..., Any], payload: str, context: Callable[[], Context]) -> Ending:
