@@ -24,6 +24,7 @@ from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
 from taskflow.flow.reconcile import Run, differences
 from taskflow.flow.run import Runners, StopReason
+from taskflow.flow.run.runners import STALLED
 from taskflow.flow.settle import Settler
 from taskflow.ports.broker import Broker, Consumption
 from taskflow.ports.events import Events
@@ -35,7 +36,6 @@ from taskflow.tasks.registry import Registry
 QUEUES_PERIOD: Final = 5.0
 LAST_WORDS: Final = 2.0
 """Seconds at the end of the graceful time that are left to stopped runs."""
-STALLED: Final = 15.0
 
 log = logging.getLogger("taskflow")
 
@@ -54,7 +54,7 @@ class Consumer:
     """One worker: claims what its slots can run, runs it, settles it.
 
     Args:
-        runners: makes the runners, given what to call with each ending.
+        runners: makes the runners, given what to call with each ending, and where slots may be used again.
         fatal: ends the process with exit code 70 after a drain.
         due: told in how many seconds a job runs again.
     """
@@ -69,7 +69,7 @@ class Consumer:
         publisher: Publisher,
         registry: Registry,
         progress: ProgressWriter,
-        runners: Callable[[Callable[[Claim, Ending], None]], Runners],
+        runners: Callable[[Callable[[Claim, Ending], None], Callable[[], None]], Runners],
         fatal: Callable[[str], None],
         due: Callable[[float], None] = lambda _: None,
     ) -> None:
@@ -87,7 +87,7 @@ class Consumer:
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
-        self._runners = runners(self._done)
+        self._runners = runners(self._done, self._freed)
         self._slots = Slots(self._runners.free)
         self._intake = Intake(self._landed)
         self.settler = Settler(
@@ -161,6 +161,8 @@ class Consumer:
             return "no beat was accepted within the lease"
         if self._consumption is None or not self._consumption.live:
             return "the broker has no consumer of this worker"
+        if self._runners.silent >= STALLED:
+            return f"the handlers' loop has shown no life for {self._runners.silent:.0f} s: a handler blocks it or broke it"
         if any(self._slots.free(kind) and self._intake.age(kind) > STALLED for kind in RunsIn):
             return f"tickets wait and slots are free, but nothing was claimed for {STALLED:.0f} s"
         if self._runners.broken:
@@ -203,8 +205,8 @@ class Consumer:
             if len(self._unstarted) == 1:
                 self._spawn(self._release_unstarted())
             return
-        self._started[claim.id, claim.epoch] = boot_seconds()
         self._runners.start(claim)
+        self._started[claim.id, claim.epoch] = boot_seconds()
         if not claim.isolated:
             self.drawer.started(self._registry.get(claim.task).runs_in)
 
@@ -213,6 +215,10 @@ class Consumer:
         self.settler.settle(claim, ending)
         self.claimer.bell.ring()
         self.drawer.ended(ISOLATED if claim.isolated else self._registry.get(claim.task).runs_in)
+
+    def _freed(self) -> None:
+        self.claimer.bell.ring()
+        self.drawer.look()
 
     def _late(self) -> None:
         self.drawer.hurry()
@@ -248,8 +254,7 @@ class Consumer:
     def _heard(self, beat: Beat, asked: float) -> None:
         if self._slots.fenced:
             self._slots.fenced = False
-            self.claimer.bell.ring()
-            self.drawer.look()
+            self._freed()
         # Sent, not heard: a child's switch must not outlive the worker's own fence by the time an answer took.
         self._runners.beat_accepted(self._config.lease.fence - (boot_seconds() - asked))
         patience = max(2 * self._config.lease.beat, self._flying.longest)

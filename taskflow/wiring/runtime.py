@@ -209,8 +209,8 @@ class Runtime:
             progress=progress,
             fatal=self._fatal,
             due=self._due,
-            runners=lambda done: Runners(
-                registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal
+            runners=lambda done, freed: Runners(
+                registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal, freed=freed
             ),
         )
 

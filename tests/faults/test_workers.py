@@ -6,6 +6,8 @@ from __future__ import annotations
 import asyncio
 import json
 import random
+import threading
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -24,10 +26,11 @@ from taskflow.flow.effects import RunEffects
 from taskflow.flow.loops import keep
 from taskflow.flow.progress import ProgressWriter
 from taskflow.flow.publish import Publisher
-from taskflow.flow.run import Runners
+from taskflow.flow.run import Runners, runners
 from taskflow.flow.submit import Submitter
 from taskflow.flow.upkeep import Promoter, Sweeper
 from taskflow.ports.store import JobQuery, StateStore, WorkerInfo
+from taskflow.roles import consumer
 from taskflow.roles.consumer import Consumer, ConsumerConfig
 from taskflow.roles.stop import Stop
 from taskflow.roles.worker import Lease
@@ -144,8 +147,8 @@ class House:
             registry=registry,
             progress=progress,
             fatal=self.fatal.append,
-            runners=lambda done: Runners(
-                registry, slots, done, effects=effects, lease=LEASE.fence, fatal=self.fatal.append
+            runners=lambda done, freed: Runners(
+                registry, slots, done, effects=effects, lease=LEASE.fence, fatal=self.fatal.append, freed=freed
             ),
         )
         sweeper = Sweeper(self.typed, self.publisher, events, period=SWEEP, gap=gap)
@@ -344,3 +347,32 @@ async def test_a_claim_of_an_earlier_life_is_given_back_as_what_it_is(store: For
     assert shown
     assert (shown.crashes, shown.interruptions, shown.epoch) == (0, 1, 2)
     assert house.begun == {"late": 1}
+
+
+@pytest.mark.parametrize("store", [pytest.param("sqlite", marks=pytest.mark.adapter("sqlite"))], indirect=True)
+async def test_a_worker_whose_handlers_loop_is_silent_says_so_and_claims_nothing_for_it(
+    store: Forgetful, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not ready, with the reason, though no run is past its time; what is queued meanwhile is left to others, and claimed
+    once the loop is back."""
+    for module, name, seconds in (
+        (runners, "TICK", 0.05),
+        (runners, "QUIET", 0.1),
+        (runners, "STALLED", 0.2),
+        (consumer, "STALLED", 0.2),
+    ):
+        monkeypatch.setattr(module, name, seconds)
+    release, house = threading.Event(), House(store)
+    async with house.at_work():
+        await until(lambda: house.consumer.ready() is None)
+        house.consumer._runners._loop._on_loop(release.wait, 20)
+        await until(house.consumer.ready)
+        assert "handlers' loop has shown no life" in str(house.consumer.ready())
+        await house.submit(key="left to others")
+        later = time.monotonic() + 1.5
+        await until(lambda: time.monotonic() > later)
+        assert [one.state for one in await house.shown()] == [State.QUEUED]
+        release.set()
+        await until_over(house, 1)
+        assert house.consumer.ready() is None
+    assert not house.fatal

@@ -32,6 +32,7 @@ class RunsHouse:
         self.lines: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
         self.fatal: list[str] = []
+        self.freed = 0
         self.index, self.objects = Index(), Objects()
         self.progress = ProgressWriter(cast("Jobs", self))  # it uses one method
         self.said: list[tuple[str, int, str, str]] = []
@@ -43,6 +44,7 @@ class RunsHouse:
             effects=effects,
             lease=lease,
             fatal=self.fatal.append,
+            freed=self._free,
         )
 
     @classmethod
@@ -50,6 +52,9 @@ class RunsHouse:
         cls, *tasks: Task[..., Any], lifespans: Sequence[Lifespan] = (), loop: int = 8, thread: int = 8
     ) -> RunsHouse:
         return cls(Registry(tasks, lifespans), loop=loop, thread=thread)
+
+    def _free(self) -> None:
+        self.freed += 1
 
     def append(self, job_id: str, epoch: int, line: bytes) -> None:
         self.lines[job_id].append(json.loads(line))

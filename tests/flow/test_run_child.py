@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import json
 import os
 import subprocess
@@ -82,6 +83,16 @@ async def test_a_child_that_ignores_everything_is_killed_at_its_timeout(house: R
     assert all(map(gone, pids))
     assert house.runners.abandoned == 0
     assert (await house.result("c.pid"))[0] not in pids
+
+
+async def test_the_start_of_a_child_costs_its_run_no_time(house: RunsHouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A timeout is the handler's; where a child is not there in time at all, its run is given back."""
+    assert (await house.ending(house.start("c.pid", 0.05))).outcome is Outcome.SUCCEEDED
+    hung = house.start("c.hang", 0.3)
+    assert await house.outcome(hung) is Outcome.TIMEOUT
+    monkeypatch.setattr(importlib.import_module("taskflow.flow.run.run"), "BEGIN", 0.05)
+    assert await house.outcome(house.start("c.hang", 0.05)) is Outcome.INTERRUPTED
+    assert house.runners.free(RunsIn.PROCESS) == 2
 
 
 async def test_a_kill_takes_the_children_of_the_child_along(house: RunsHouse) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import threading
 import time
@@ -72,6 +73,43 @@ async def test_a_value_succeeds_and_an_exception_says_how_it_failed() -> None:
     assert {len(endings) for endings in house.endings.values()} == {1}
 
 
+class Leaves(Exception):
+    """Whoever reads its text is asked to leave."""
+
+    def __str__(self) -> str:
+        raise SystemExit(3)
+
+
+class Odd(BaseException):
+    """No `Exception`."""
+
+
+def throw(kind: str) -> None:
+    """What no handler should raise."""
+    raise {"leaves": Leaves, "odd": Odd, "generator": GeneratorExit, "interrupt": KeyboardInterrupt}[kind]
+
+
+@pytest.mark.parametrize("kind", ["leaves", "odd", "generator", "interrupt"])
+async def test_whatever_a_handler_raises_is_its_own_failure(kind: str) -> None:
+    """The loop and the thread that it ran on go on."""
+
+    @task("t.async")
+    async def on_loop(kind: str) -> None:
+        throw(kind)
+
+    @task("t.thread")
+    def in_thread(kind: str) -> None:
+        throw(kind)
+
+    async with (house := RunsHouse.of(value, on_loop, in_thread)).runners:
+        for name in ("t.async", "t.thread"):
+            ending = await house.ending(house.start(name, kind=kind))
+            assert (ending.outcome, ending.final) == (Outcome.FAILED, False), name
+        await house.result("t.value")
+        assert (house.runners.free(RunsIn.ASYNC), house.runners.free(RunsIn.THREAD)) == (8, 8)
+    assert {len(endings) for endings in house.endings.values()} == {1}
+
+
 async def test_a_payload_that_does_not_fit_fails_at_once() -> None:
     """The code changed since the submit; trying again would not help."""
     async with (house := RunsHouse.of(value)).runners:
@@ -91,7 +129,8 @@ async def test_a_payload_that_does_not_fit_fails_at_once() -> None:
     ],
 )
 async def test_what_stopped_a_run_is_how_it_ended(reason: StopReason, outcome: Outcome) -> None:
-    """Also where it was stopped before its first step, and where it is stopped for another reason later."""
+    """Also where it was stopped before its first step (a timeout is none then), and where it is stopped for another
+    reason later."""
     async with (house := RunsHouse.of(wait, value)).runners:
         early = house.start("t.wait")
         house.runners.stop(early, 1, reason)
@@ -99,7 +138,8 @@ async def test_what_stopped_a_run_is_how_it_ended(reason: StopReason, outcome: O
         await house.result("t.value")
         house.runners.stop(late, 1, reason)
         house.runners.stop(late, 1, StopReason.LOST)
-        assert [await house.outcome(early, 3), await house.outcome(late, 3)] == [outcome, outcome]
+        unbegun = Outcome.INTERRUPTED if reason is StopReason.TIMEOUT else outcome
+        assert [await house.outcome(early, 3), await house.outcome(late, 3)] == [unbegun, outcome]
         house.runners.stop(late, 1, reason)
         assert house.runners.abandoned == 0
 
@@ -218,10 +258,12 @@ async def test_what_settles_runs_is_no_part_of_a_run() -> None:
 
 
 async def test_a_blocked_loop_ends_its_runs_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The main loop reports the timeout, counts the run until it is over, and says when nothing can be trusted."""
+    """The main loop reports the timeout, counts the run until it is over, and says when nothing can be trusted; a
+    neighbour that could not begin is given back."""
     monkeypatch.setattr(runners, "ABANDON", 0.2)
     monkeypatch.setattr(runners, "TICK", 0.05)
     monkeypatch.setattr(runners, "HUNG", 0.3)
+    monkeypatch.setattr(importlib.import_module("taskflow.flow.run.run"), "BEGIN", 0.2)
     release = threading.Event()
 
     @task("t.block")
@@ -232,11 +274,11 @@ async def test_a_blocked_loop_ends_its_runs_all_the_same(monkeypatch: pytest.Mon
         blocker = house.start("t.block", 0.2)
         neighbour = house.start("t.value", 0.2)
         assert await house.outcome(blocker) is Outcome.TIMEOUT
-        assert await house.outcome(neighbour) is Outcome.TIMEOUT
+        assert await house.outcome(neighbour) is Outcome.INTERRUPTED
         assert house.runners.free(RunsIn.ASYNC) == 8
         await until(lambda: house.fatal)
         assert "blocked" in house.fatal[0]
-        assert house.runners.abandoned == 2
+        assert house.runners.abandoned == 1
         release.set()
         await until(lambda: house.runners.abandoned == 0)
         assert await house.result("t.value", n=2) == {"n": 2, "attempt": 1}

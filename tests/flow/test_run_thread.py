@@ -106,6 +106,7 @@ async def test_a_handler_that_looks_can_stop_in_time() -> None:
     """Cancellation of a thread is cooperative; what it says on its way out is kept."""
     async with (house := RunsHouse.of(polite)).runners:
         job_id = house.start("t.polite")
+        await until(lambda: house.runners.running()[job_id, 1].began)
         house.runners.stop(job_id, 1, StopReason.CANCELLED)
         assert await house.outcome(job_id) is Outcome.CANCELLED
         assert house.messages(job_id) == ["going"]

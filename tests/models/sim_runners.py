@@ -71,6 +71,8 @@ class Oracle:
 class SimRunners:
     """In place of the real ones: the same surface, on virtual time."""
 
+    silent = 0.0
+
     def __init__(
         self,
         registry: Registry,

@@ -164,6 +164,8 @@ class Child:
 
     async def _hear(self, run: Run, message: dict[str, Any]) -> None:
         match message["kind"]:
+            case "begin":
+                run.begin()
             case "line":
                 run.raw_line(message["line"].encode())
             case "progress":

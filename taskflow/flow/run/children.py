@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from asyncio.subprocess import PIPE
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Final
 
 from taskflow.core.job import ErrorInfo, Outcome
@@ -31,14 +31,16 @@ class Children:
     Args:
         modules: what a child imports to find the handlers.
         lease: seconds that a child outlives the last accepted beat.
+        mended: called when children start again.
 
     Attributes:
         broken: why children do not start at present; `None` where they do as far as one knows.
     """
 
-    def __init__(self, modules: Sequence[str], lease: float) -> None:
+    def __init__(self, modules: Sequence[str], lease: float, mended: Callable[[], None] = lambda: None) -> None:
         self._modules = list(modules)
         self._lease = lease
+        self._mended = mended
         self._idle: list[Child] = []
         self._busy: set[Child] = set()
         self._running: set[asyncio.Task[None]] = set()
@@ -125,12 +127,13 @@ class Children:
                 self.broken = None
                 log.warning("child processes start again after %d failures", failures)
                 await self._give_back(child)
+                self._mended()
 
     async def _start(self, run: Run | None = None) -> Child:
         """A new child that can run handlers; it is busy until it is given back."""
         try:
             child = await self._spawn()
-        except OSError as error:
+        except Exception as error:
             raise NotStarted(
                 f"a child process could not be started (too many open files, processes, too little memory?): {error!r}"
             ) from error

@@ -125,8 +125,7 @@ class HandlerLoop:
             task.cancel()
 
     async def _run(self, run: Run) -> None:
-        if run.is_cancelled():
-            run.end(stopped(run.claim, run.reason or StopReason.SHUTDOWN))
+        if not run.begin():
             return
         capture.current.set(run.emit_log)
         try:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
-from taskflow.core.job import Claim, Outcome
+from taskflow.core.job import Claim, Outcome, RunsIn
 from taskflow.core.lifecycle import Ending
 from taskflow.flow.effects import RunEffects
 from taskflow.flow.run.stop import StopReason, stopped
 from taskflow.tasks.context import Context, JobInfo
 from taskflow.tasks.declare import Task
+
+BEGIN: Final = 10.0
+"""Seconds within which a run begins, else it is given back; one in a child process has its timeout for that if that is
+longer. Well below the slack that the store leaves behind a timeout before it takes a run for lost."""
 
 
 class Run:
@@ -24,12 +30,27 @@ class Run:
         finished: takes the run and its ending, from any thread; once more where a run that was left behind is over.
 
     Attributes:
+        began: when its handler was about to be called, on the monotonic clock; `None` before.
         reason: why it was asked to stop, `None` where it was not.
         left: whether it was left behind: reported, though its handler goes on.
         stopping: how it is told.
     """
 
-    __slots__ = ("_effects", "_finished", "claim", "ended", "left", "main", "reason", "stopping", "task", "timer")
+    __slots__ = (
+        "_effects",
+        "_finished",
+        "_lock",
+        "_started",
+        "began",
+        "claim",
+        "ended",
+        "left",
+        "main",
+        "reason",
+        "stopping",
+        "task",
+        "timer",
+    )
 
     def __init__(
         self,
@@ -42,6 +63,7 @@ class Run:
         self.claim = claim
         self.task = task
         self.main = main
+        self.began: float | None = None
         self.reason: StopReason | None = None
         self.ended = False
         self.left = False
@@ -49,19 +71,54 @@ class Run:
         self.timer: asyncio.TimerHandle | None = None
         self._effects = effects
         self._finished = finished
+        self._started = time.monotonic()
+        self._lock = threading.Lock()
+
+    @property
+    def kind(self) -> RunsIn:
+        """Where it really runs."""
+        return RunsIn.PROCESS if self.claim.isolated else self.task.runs_in
+
+    @property
+    def left_of_time(self) -> float:
+        """Seconds until it is stopped: its timeout is the handler's, what comes before is the worker's."""
+        timeout = self.claim.timeout
+        if self.began is not None:
+            deadline = min(self.began, self._started + BEGIN) + timeout
+        else:
+            deadline = self._started + (max(BEGIN, timeout) if self.kind is RunsIn.PROCESS else BEGIN)
+        return deadline - time.monotonic()
+
+    def begin(self) -> bool:
+        """The handler is about to be called.
+
+        Returns:
+            Whether it may be: not where the run is over, and may begin somewhere else.
+        """
+        with self._lock:
+            if not self.ended:
+                self.began = time.monotonic()
+            return not self.ended
+
+    def withdraw(self) -> bool:
+        """End a run that was stopped, where it has not begun and can be kept from it."""
+        with self._lock:
+            if self.ended or self.began is not None or self.kind is RunsIn.PROCESS:
+                return False
+            self.ended = True
+        self._finished(self, stopped(self.claim, self.reason or StopReason.SHUTDOWN, began=False))
+        return True
 
     def end(self, ending: Ending) -> None:
         """The run is over. What it was stopped for stands, unless it finished its work before it heard of a stop that
         is no timeout."""
-        if self.ended:
-            if self.left:
-                self._finished(self, ending)
-            return
-        self.ended = True
+        with self._lock:
+            again, self.ended = self.ended, True
         reason = self.reason
         if reason is not None and (ending.outcome is not Outcome.SUCCEEDED or reason is StopReason.TIMEOUT):
-            ending = stopped(self.claim, reason)
-        self._finished(self, ending)
+            ending = stopped(self.claim, reason, began=self.began is not None)
+        if self.left or not again:
+            self._finished(self, ending)
 
     def context(self, resources: Mapping[str, Any]) -> Context:
         """What the handler is given."""

@@ -9,17 +9,16 @@ import faulthandler
 import logging
 import sys
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from types import TracebackType
 from typing import Final, Self
 
-from taskflow.core.job import Claim, RunsIn
+from taskflow.core.job import Claim, Outcome, RunsIn
 from taskflow.core.lifecycle import Ending
 from taskflow.flow import capture
 from taskflow.flow.effects import RunEffects
-from taskflow.flow.loops import LONGEST
+from taskflow.flow.loops import LONGEST, backoff
 from taskflow.flow.run.children import Children
 from taskflow.flow.run.loop import HandlerLoop
 from taskflow.flow.run.run import Run
@@ -29,8 +28,15 @@ from taskflow.tasks.registry import Registry
 
 ABANDON: Final = 5.0
 """Seconds after which a stopped run that goes on is left behind."""
-HUNG: Final = 30.0
 TICK: Final = 1.0
+QUIET: Final = 2.0
+"""Seconds without a sign of life from the handlers' loop after which nothing more is claimed for it."""
+STALLED: Final = 15.0
+"""And after which this worker is called not ready."""
+HUNG: Final = 30.0
+"""And after which it ends, where no run on that loop may still take its time."""
+CHECK: Final = 0.05
+"""A run that has not begun is looked at once in its timeout, but not more often than this."""
 
 log = logging.getLogger("taskflow")
 
@@ -43,6 +49,10 @@ class Runners:
         done: takes each claim with its ending.
         lease: seconds that children outlive the last accepted beat.
         fatal: called when handlers cannot be trusted any more (a blocked loop, too many runs left behind).
+        freed: called where slots may be used again that could not be for a while.
+
+    Attributes:
+        silent: seconds since the handlers' loop showed life.
     """
 
     def __init__(
@@ -54,18 +64,23 @@ class Runners:
         effects: RunEffects,
         lease: float,
         fatal: Callable[[str], None],
+        freed: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._slots = dict(slots)
         self._done = done
         self._effects = effects
         self._fatal = fatal
+        self._freed = freed
+        self.silent = 0.0
         self._loop = HandlerLoop(registry.lifespans)
         self._threads = Threads(lambda: self._loop.resources)
-        self._children = Children(registry.modules, lease)
+        self._children = Children(registry.modules, lease, freed)
         self._runs: dict[tuple[str, int], Run] = {}
         self._used = dict.fromkeys(RunsIn, 0)
         self._isolated = 0
+        self._resting: set[RunsIn] = set()
+        self._failures = dict.fromkeys(RunsIn, 0)
         self._left = dict.fromkeys(RunsIn, 0)
         self._told = False
         self._endings: deque[tuple[Run, Ending]] = deque()
@@ -95,7 +110,9 @@ class Runners:
         await self._loop.close()
 
     def free(self, kind: RunsIn) -> int:
-        """Slots of a kind that nobody uses: of processes none while they do not start."""
+        """Slots of a kind that nobody uses; none while a run could not begin there."""
+        if kind in self._resting or (kind is RunsIn.ASYNC and self.silent >= QUIET):
+            return 0
         if kind is RunsIn.PROCESS and self._children.broken:
             return 0
         return self._slots.get(kind, 0) - self._used[kind]
@@ -128,25 +145,26 @@ class Runners:
         self._children.beat_accepted(lease)
 
     def start(self, claim: Claim) -> None:
-        """Begin a run, on the main loop."""
+        """Begin a run, on the main loop. One that cannot be started ends as an interruption."""
         assert self._main is not None
-        task = self._registry.get(claim.task)
-        run = Run(claim, task, self._effects, self._main, self._finished)
+        run = Run(claim, self._registry.get(claim.task), self._effects, self._main, self._finished)
         self._runs[claim.id, claim.epoch] = run
         self._idle.clear()
-        self._arm(run, time.monotonic() + claim.timeout)
         if claim.isolated:
             self._isolated += 1
-            self._children.start(run)
-            return
-        self._used[task.runs_in] += 1
-        match task.runs_in:
-            case RunsIn.ASYNC:
-                self._loop.start(run)
-            case RunsIn.THREAD:
-                self._threads.start(run)
-            case RunsIn.PROCESS:
-                self._children.start(run)
+        else:
+            self._used[run.kind] += 1
+        try:
+            self._arm(run)
+            match run.kind:
+                case RunsIn.ASYNC:
+                    self._loop.start(run)
+                case RunsIn.THREAD:
+                    self._threads.start(run)
+                case RunsIn.PROCESS:
+                    self._children.start(run)
+        except Exception as error:
+            self._unable(run, error)
 
     def stop(self, job_id: str, epoch: int, reason: StopReason) -> None:
         """Ask a run to end; one that does not is left behind. The first reason stands."""
@@ -154,27 +172,55 @@ class Runners:
         if run is None or run.reason is not None or run.ended:
             return
         run.reason = reason
+        if run.withdraw():
+            return
         if run.stopping:
             run.stopping()
         assert self._main is not None
         self._main.call_later(ABANDON if reason is not StopReason.SHUTDOWN else 0.5, self._abandon, run)
 
-    def _arm(self, run: Run, deadline: float) -> None:
+    def _arm(self, run: Run) -> None:
         assert self._main is not None
-        left = deadline - time.monotonic()
+        left = run.left_of_time
         if left <= 0:
             self.stop(run.claim.id, run.claim.epoch, StopReason.TIMEOUT)
         else:
-            run.timer = self._main.call_later(min(left, LONGEST), self._arm, run, deadline)
+            run.timer = self._main.call_later(min(left, LONGEST, max(run.claim.timeout, CHECK)), self._arm, run)
+
+    def _unable(self, run: Run, error: Exception) -> None:
+        """It was not started. No more of its kind are claimed for a while, longer each time in a row."""
+        run.end(Ending(outcome=Outcome.INTERRUPTED))
+        kind = run.kind
+        if kind in self._resting:
+            return
+        assert self._main is not None
+        self._resting.add(kind)
+        self._failures[kind] += 1
+        pause = backoff(self._failures[kind], base=2.0)
+        log.warning(
+            "job %s (%s) could not be started and is given back, no attempt charged; the next of its kind (%s) in %.1f s: %r",
+            run.claim.id, run.claim.task, kind.value, pause, error,
+        )  # fmt: skip
+        self._main.call_later(pause, self._rested, kind, self._failures[kind])
+
+    def _rested(self, kind: RunsIn, failures: int) -> None:
+        assert self._main is not None
+        self._resting.discard(kind)
+        self._main.call_later(LONGEST, self._forgive, kind, failures)
+        self._freed()
+
+    def _forgive(self, kind: RunsIn, failures: int) -> None:
+        if self._failures[kind] == failures:
+            self._failures[kind] = 0
 
     def _abandon(self, run: Run) -> None:
         if run.ended or run.reason is None:
             return
-        kind = run.task.runs_in
+        kind = run.kind
         run.left = True
         self._left[kind] += 1
         log.warning("job %s (%s) goes on after it was stopped; it is left behind", run.claim.id, run.claim.task)
-        run.end(stopped(run.claim, run.reason))
+        run.end(stopped(run.claim, run.reason, began=run.began is not None))
         if run.reason is not StopReason.SHUTDOWN and self._left[kind] > self._slots.get(kind, 0):
             self._give_up(f"{self._left[kind]} runs could not be stopped")
 
@@ -211,32 +257,44 @@ class Runners:
             if claim.isolated:
                 self._isolated -= 1
             else:
-                self._used[run.task.runs_in] -= 1
+                self._used[run.kind] -= 1
+            if run.reason is StopReason.TIMEOUT and ending.outcome is Outcome.INTERRUPTED:
+                log.warning(
+                    "job %s (%s) did not begin in its time: it is given back, no attempt charged", claim.id, claim.task
+                )
             self._done(claim, ending)
         elif run.left:
             run.left = False
-            self._left[run.task.runs_in] -= 1
+            self._left[run.kind] -= 1
 
     async def _watch(self) -> None:
-        """A run past its time on a loop that shows no life: nothing on it can be trusted to end."""
-        seen, silent = self._loop.ticked, 0.0
+        """A loop that shows no life gets no more runs; where none may hold it up, nothing on it can be trusted to end."""
+        seen = self._loop.ticked
         while True:
             self._loop.tick()
             await asyncio.sleep(TICK)
             # Rounds are counted, not the clock: a process that was stopped for a while has no hung loop.
-            silent = silent + TICK if self._loop.ticked == seen else 0.0
+            before, self.silent = self.silent, self.silent + TICK if self._loop.ticked == seen else 0.0
             seen = self._loop.ticked
+            if before < STALLED <= self.silent:
+                log.warning(
+                    "the handlers' loop has shown no life for %.0f s: a handler blocks it or broke it", self.silent
+                )
+            elif self.silent == 0 and before >= STALLED:
+                log.warning("the handlers' loop is back after %.0f s", before)
+            if self.silent == 0 and before >= QUIET:
+                self._freed()
             if not self._loop.alive:
                 self._give_up("the handlers' loop is gone: a handler ended it")
-            elif silent >= HUNG and self._late():
-                self._give_up(
-                    f"the handlers' loop has been blocked for {silent:.0f} s by a run that is past its timeout"
-                )
+            elif self.silent >= HUNG and (why := self._hopeless()):
+                self._give_up(f"the handlers' loop has been blocked for {self.silent:.0f} s {why}")
 
-    def _late(self) -> bool:
-        return self._left[RunsIn.ASYNC] > 0 or any(
-            run.reason is StopReason.TIMEOUT and run.task.runs_in is RunsIn.ASYNC for run in self._runs.values()
-        )
+    def _hopeless(self) -> str | None:
+        """Why a silent loop will not come back, or `None` where a run on it may take its time."""
+        begun = [run for run in self._runs.values() if run.kind is RunsIn.ASYNC and run.began is not None]
+        if self._left[RunsIn.ASYNC] > 0 or any(run.reason is StopReason.TIMEOUT for run in begun):
+            return "by a run that is past its timeout"
+        return None if begun else "though no run is on it"
 
     def _give_up(self, why: str) -> None:
         if not self._told:

@@ -25,9 +25,12 @@ _OUTCOMES = {
 }
 
 
-def stopped(claim: Claim, reason: StopReason) -> Ending:
-    """The ending of a run that was stopped, whatever its handler made of it."""
+def stopped(claim: Claim, reason: StopReason, *, began: bool = True) -> Ending:
+    """The ending of a run that was stopped, whatever its handler made of it. Time that passed before it began was the
+    worker's: that is an interruption."""
     error = None
     if reason is StopReason.TIMEOUT:
+        if not began:
+            return Ending(outcome=Outcome.INTERRUPTED)
         error = ErrorInfo("Timeout", f"the attempt took longer than its timeout of {claim.timeout:g} s")
     return Ending(outcome=_OUTCOMES[reason], error=error)

@@ -34,8 +34,8 @@ class Threads:
             if self._idle:
                 self._idle -= 1
             else:
+                threading.Thread(target=self._work, name=f"taskflow-run-{self._threads + 1}", daemon=True).start()
                 self._threads += 1
-                threading.Thread(target=self._work, name=f"taskflow-run-{self._threads}", daemon=True).start()
         self._queue.put(run)
 
     def close(self) -> None:
@@ -50,10 +50,12 @@ class Threads:
                 self._idle += 1
 
     def _run(self, run: Run) -> None:
+        if not run.begin():
+            return
         capture.current.set(run.emit_log)
         try:
             ending = call_sync(run.task, run.claim.payload, lambda: run.context(self._resources()))
             capture.flush_parts()
-        except Exception as error:
+        except BaseException as error:
             ending = ending_of_error(run.task, error)
         run.end(ending)
