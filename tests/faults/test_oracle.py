@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 import pytest
 
 from tests.effects import Effect
+from tests.faults.harness.clients import purge
+from tests.faults.harness.http import Http, Reply
 from tests.faults.harness.ledger import Entry, Ledger, Told
 from tests.faults.harness.oracle import Account, Row, account
 
@@ -72,3 +75,20 @@ def test_each_fault_is_found(kind: str, broken: Callable[[Entry, list[Effect], R
     """Under its name."""
     found = judged(broken)
     assert getattr(found, kind), list(found.complaints())
+
+
+def test_a_purge_that_is_refused_takes_no_other_back() -> None:
+    """A job may be purged by somebody else while somebody is told that it cannot be: it is not lost then."""
+    entry, over = Entry("k0", "work.dead", Told.ACCEPTED, "j0"), threading.Event()
+
+    class Told409(Http):
+        def ask(self, *_: object) -> Reply:
+            purge(Told200([1], Ledger(), over), entry, "j0")
+            return Reply(207, {"items": [{"status": 409}]})
+
+    class Told200(Http):
+        def ask(self, *_: object) -> Reply:
+            return Reply(207, {"items": [{"status": 200}]})
+
+    purge(Told409([1], Ledger(), over), entry, "j0")
+    assert entry.purged

@@ -238,17 +238,19 @@ def mend(ledger: Ledger, http: Http, _: Entry, chance: random.Random) -> None:
             ledger.surprise(f"job {item['id']} of {entry.kind} failed: {item['reason']} {item['error']}")
             continue
         if chance.random() < 0.1:
-            _purge(http, entry, item["id"])
+            purge(http, entry, item["id"])
         else:
             http.ask("POST", f"/jobs/{item['id']}/replay", {"payload": {"key": entry.key, "mended": True}})
 
 
-def _purge(http: Http, entry: Entry, job_id: str | None) -> None:
+def purge(http: Http, entry: Entry, job_id: str | None) -> None:
     """Delete a job, if it has failed; where no answer comes it may be gone."""
-    before, entry.purged = entry.purged, True
+    # Others may ask for the same meanwhile, and be let.
+    asked = object()
+    entry.purges.append(asked)
     reply = http.ask("POST", "/dead-letters/purge", {"ids": [job_id]})
     if reply is not None and reply.status == 207 and reply.document["items"][0]["status"] == 409:
-        entry.purged = before
+        entry.purges.remove(asked)
 
 
 def read(_: Ledger, http: Http, entry: Entry, chance: random.Random) -> None:
@@ -293,7 +295,7 @@ def tour(ledger: Ledger, http: Http, chance: random.Random, over: threading.Even
     if chance.random() < 0.5:
         http.ask("POST", f"/jobs/{dead.job_id}/replay", {"payload": {"key": dead.key, "mended": True}})
     else:
-        _purge(http, dead, dead.job_id)
+        purge(http, dead, dead.job_id)
 
 
 ACTS: Final = (cancel, look, look, look, mend, read, read, read, manage)

@@ -29,7 +29,7 @@ class Entry:
         cancelled_at: when a cancel was answered with the state `cancelled`, on the clock of the effects.
         cancel_asked: whether a cancel was answered with 202, or not answered at all.
         tried: whether an answer to its submit has come before.
-        purged: whether it was to be deleted.
+        purges: requests to delete it that were not refused; who asks adds one before.
         seen: what it was when it was seen to be over.
     """
 
@@ -40,8 +40,13 @@ class Entry:
     cancelled_at: float | None = None
     cancel_asked: bool = False
     tried: bool = False
-    purged: bool = False
+    purges: list[object] = field(default_factory=list)
     seen: dict[str, object] | None = None
+
+    @property
+    def purged(self) -> bool:
+        """Whether it may have been deleted."""
+        return bool(self.purges)
 
 
 @dataclass

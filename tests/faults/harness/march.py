@@ -82,6 +82,7 @@ class March:
 
     def __init__(self, stage: Stage, ledger: Ledger, report: Report, directory: Path, chance: random.Random) -> None:
         self._stage, self._ledger, self._report, self._chance = stage, ledger, report, chance
+        self._once: set[str] = set()
         self._log = directory / "fired"
         stage.environment[LOG] = str(self._log)
 
@@ -157,8 +158,8 @@ class March:
                 point = points.get_nowait()
             except queue.Empty:
                 return
-            # Hot calls are met at different moments in each round.
-            nth = 1 if turn == 0 else self._chance.choice([1, 1, 2, 3])
+            # Hot calls are met at different moments in each round; others come once in the life of a process.
+            nth = 1 if turn == 0 or point in self._once else self._chance.choice([1, 1, 2, 3])
             rules = [f"{point}=kill@{nth}", HELPED.get(_call(point), "")]
             node.more = {VARIABLE: ";".join(filter(None, rules))}
             self._stage.start(node)
@@ -167,13 +168,17 @@ class March:
                     until_sync(lambda: "roles" in node.output[node.said :], PATIENCE)
                 self._stage.signal(node, signal.SIGTERM)
             self._tour(node)
-            if not self._fired(node.pid, point):
-                self._report.missed.append(f"{point} in round {turn}: {node.output[node.said :][-300:]}")
-                self._stage.signal(node, signal.SIGKILL)
-                assert node.pid is not None
-                self._stage.zygote.wait(node.pid)
-            else:
+            if self._fired(node.pid, point):
                 self._report.kills[point] += 1
+                continue
+            self._stage.signal(node, signal.SIGKILL)
+            assert node.pid is not None
+            self._stage.zygote.wait(node.pid)
+            if nth > 1:
+                self._once.add(point)
+                points.put(point)
+            else:
+                self._report.missed.append(f"{point} in round {turn}: {node.output[node.said :][-300:]}")
 
     def _tour(self, node: Node) -> None:
         """Ask it for everything until it has died of it."""

@@ -151,7 +151,7 @@ def _judge(found: Account, entry: Entry, effects: Sequence[Effect], rows: Sequen
         found.unexpected.append(f"{entry.key} became {len(rows)} jobs: {[row.id for row in rows]}")
     if not rows:
         if entry.told is Told.ACCEPTED and not entry.purged:
-            found.lost.append(f"{entry.key} was accepted as {entry.job_id} and is nowhere")
+            found.lost.append(f"{entry.key} of {entry.kind} was accepted as {entry.job_id} and is nowhere")
         if effects and not entry.purged:
             found.unexpected.append(f"{entry.key} ran and is nowhere")
         return
