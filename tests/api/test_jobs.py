@@ -23,7 +23,7 @@ def waiting(house: House, job_id: str) -> bool:
     return f"job:{job_id}" in house.events._topics
 
 
-@pytest.mark.parametrize("job_id", ["x", "123", new_id(), "%00", "..%2Fhealth"])
+@pytest.mark.parametrize("job_id", ["x", "123", pytest.param(new_id(), id="new"), "%00", "..%2Fhealth"])
 async def test_an_unknown_id_is_404(house: House, job_id: str) -> None:
     """Whether it could be one or not."""
     for method, path in [("GET", ""), ("POST", "/cancel"), ("POST", "/replay"), ("GET", "/artifacts")]:
