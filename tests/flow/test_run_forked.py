@@ -11,7 +11,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Generator
 
 import pytest
 
@@ -20,10 +20,18 @@ from taskflow.core.job import Outcome
 from taskflow.tasks.registry import Registry
 from tests.flow.house import RunsHouse
 from tests.flow.test_run_child import ROOT
+from tests.support import lasting
 
 MODULE = "tests.flow.test_run_forked"
 pytestmark = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 GOES_ON = 99
+
+
+class Turn:
+    """Gives its turn to others, and asks for no loop: in a copy there is none."""
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
 
 
 def status_of(copy: int) -> int:
@@ -62,7 +70,7 @@ async def forks_async(how: str) -> int:
         copy = os.fork()
         if copy:
             return status_of(copy)
-        await asyncio.sleep(0)
+        await Turn()
         os._exit(GOES_ON)
     return forks(how)
 
@@ -140,7 +148,7 @@ def echo(n: int) -> int:
 
 @task("f.sleeps")
 async def sleeps() -> str:
-    await asyncio.sleep(0.01)
+    await lasting(0.01)
     return "slept"
 
 
