@@ -80,6 +80,7 @@ def test_nothing_is_wrong_with_a_system_at_work(system: System) -> None:
     """Beside a process that runs jobs the whole time; that it did is asserted."""
     ids = [system.submit("demo.log", {"lines": ["hello"], "seconds": 0.2}) for _ in range(300)]
     ids += [system.submit("demo.flaky", {"fail_times": 1}) for _ in range(50)]
+    ids += [system.submit("demo.log", {"lines": ["hello"], "seconds": 5})]
     before = system.http.get("/queues").json()["items"]
     code, found = doctor(system.directory)
     assert any(queue["depth"] or queue["running"] for queue in before)
