@@ -61,7 +61,10 @@ ADVICE: Final = (
 async def rows(deployment: Deployment) -> list[Finding]:
     """None of them is there, among the newest."""
     found = []
-    for kind, (what, means, mend) in STUCK.items():
+    by_hand = "no TaskFlow writes that, a change by hand does: look at their rows in the table `jobs`, and {}"
+    stuck = [(kind, what, means, by_hand.format(mend)) for kind, (what, means, mend) in STUCK.items()]
+    impossible = [(kind, what, means, ADVICE) for kind, (what, means) in IMPOSSIBLE.items()]
+    for kind, what, means, advice in (*stuck, *impossible):
         ids = await deployment.store.odd(kind, LIMIT)
         if ids:
             found.append(
@@ -70,21 +73,7 @@ async def rows(deployment: Deployment) -> list[Finding]:
                     severity=Severity.PROBLEM,
                     what=f"jobs {what}: {named(ids)}",
                     means=means,
-                    advice=f"no TaskFlow writes that, a change by hand does: look at their rows in the table `jobs`, and {mend}",
-                    ids=ids,
-                    lasting=True,
-                )
-            )
-    for kind, (what, means) in IMPOSSIBLE.items():
-        ids = await deployment.store.odd(kind, LIMIT)
-        if ids:
-            found.append(
-                Finding(
-                    check="rows",
-                    severity=Severity.PROBLEM,
-                    what=f"jobs {what}: {named(ids)}",
-                    means=means,
-                    advice=ADVICE,
+                    advice=advice,
                     ids=ids,
                     # Retention deletes what hangs on a job before the job.
                     lasting=True,
