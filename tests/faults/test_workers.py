@@ -226,7 +226,7 @@ async def test_replies_that_are_lost_lose_nothing(store: Forgetful) -> None:
     """To claims, draws, settles, submits, promotions, sweeps, beats, releases: each job is closed once, its handler ran
     as often as it had to, and no attempt was charged that was not made."""
     house = House(store)
-    ghost = WorkerInfo(id="ghost", host="h", pid=1, queues=(), tasks=("house.work",), slots={}, lease=30.0)
+    ghost = WorkerInfo(id="ghost", host="h", pid=1, queues=(), tasks=("house.work",), slots={}, lease=LEASE.length)
     await house.typed.register(ghost)
     left = [await house.submit(key=f"left{n}") for n in range(5)]
     assert len(await house.typed.claim("ghost", left, ["house.work"])) == 5
