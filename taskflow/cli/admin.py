@@ -28,6 +28,10 @@ Queues = Annotated[str | None, Parameter(help="queues that this worker serves, w
 Host = Annotated[str | None, Parameter(help="address to listen on; else 127.0.0.1")]
 Port = Annotated[int | None, Parameter(help="port to listen on; else 8000")]
 
+Processes = Annotated[
+    int | None, Parameter(help="so many processes, which share the port; one that dies is started anew; 0: one a core")
+]
+
 db = App(name="db", help="The schema of the store.")
 config = App(name="config", help="The settings.")
 
@@ -48,6 +52,7 @@ def run(
     data_dir: DataDir = None,
     tasks: Tasks = None,
     queues: Queues = None,
+    processes: Processes = None,
     config: Config = None,
     migrate: Annotated[bool, Parameter(help="bring the schema up to date first", negative="")] = False,
 ) -> int:
@@ -59,6 +64,7 @@ def run(
         "data_dir": data_dir,
         "tasks.modules": _joined(tasks),
         "consumer.queues": queues,
+        "processes": processes,
     }
     return _start(load("run", flags, config, migrate=migrate))
 
@@ -140,10 +146,17 @@ def load(
 
 
 def _start(settings: Settings) -> int:
-    from taskflow.wiring.runtime import main  # noqa: PLC0415 - costs a second
+    from taskflow.wiring.signals import leave_when_told  # noqa: PLC0415 - the settings are there already
 
+    leave_when_told()
     sys.stdout.flush()
-    return main(settings)
+    if settings["processes"] > 1:
+        from taskflow.wiring import crew  # noqa: PLC0415 - costs a third of a second
+
+        return crew.main(settings)
+    from taskflow.wiring import runtime  # noqa: PLC0415 - costs a second
+
+    return runtime.main(settings)
 
 
 def _migrate(work: Callable[[str], None], data_dir: str | None, config: Path | None) -> int:

@@ -161,6 +161,7 @@ OPTIONS: Final[Mapping[str, Option]] = {
     option.key: option
     for option in (
         Option("roles", ",".join(ROLES), "what this process does", roles),
+        Option("processes", 1, "processes of this kind, which share the port; 0: one a core", cores),
         Option("namespace", "taskflow", "prefix of queues, keys and objects", namespace),
         Option("data_dir", ".taskflow", "embedded data, and log lines on their way; {data} in URLs", text),
         _url("store.url", "sqlite:///{data}/taskflow.db", "where jobs are kept"),

@@ -35,6 +35,7 @@ from taskflow.roles.stop import Role, Stop
 from taskflow.tasks.registry import Registry
 from taskflow.wiring import banner, database, lock, logs
 from taskflow.wiring.container import container_of
+from taskflow.wiring.member import Seat
 from taskflow.wiring.plugins import PORTS
 from taskflow.wiring.server import ApiServer
 from taskflow.wiring.settings import Settings
@@ -48,8 +49,11 @@ GARBAGE: Final = 20_000
 log = logging.getLogger("taskflow")
 
 
-def main(settings: Settings) -> int:
+def main(settings: Settings, seat: Seat | None = None) -> int:
     """Run a process with these settings until it is told to stop.
+
+    Args:
+        seat: its place among others that share a port, if it has one.
 
     Returns:
         The exit code: 0 after a clean stop, 1 where it could not start, 70 where it must be started anew.
@@ -61,7 +65,7 @@ def main(settings: Settings) -> int:
             revision = database.prepare(settings["store.url"], migrate=settings.migrate)
             _settle_memory()
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                return runner.run(Runtime(settings, revision).run())
+                return runner.run(Runtime(settings, revision, seat).run())
     except TaskFlowError as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
         return 1
@@ -86,9 +90,10 @@ def spool_of(settings: Settings) -> Path:
 class Runtime:
     """One process."""
 
-    def __init__(self, settings: Settings, revision: str) -> None:
+    def __init__(self, settings: Settings, revision: str, seat: Seat | None = None) -> None:
         self._settings = settings
         self._revision = revision
+        self._seat = seat
         self._roles: dict[str, Role] = {}
         self._exit = 0
 
@@ -99,6 +104,8 @@ class Runtime:
         container = container_of(settings.values)
         async with AsyncExitStack() as stack:
             stack.enter_context(self._signals())
+            if self._seat:
+                self._seat.watch(self._stop.ask)
             for port in PORTS:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
@@ -149,8 +156,7 @@ class Runtime:
         await asyncio.wait([all_started, *working], return_when=asyncio.FIRST_COMPLETED)
         all_started.cancel()
         if not any(task.done() for task in working):
-            api = self._roles.get("api")
-            banner.show(self._settings, self._revision, api.port if isinstance(api, ApiServer) else None)
+            self._say()
         # The API and the scheduler need a store only; whatever ends first takes the others with it.
         await asyncio.wait(working, return_when=asyncio.FIRST_COMPLETED)
         self._stop.asked.set()
@@ -163,6 +169,14 @@ class Runtime:
             elif isinstance(result, BaseException):
                 log.error("a role ended", exc_info=result)
                 self._exit = BROKEN
+
+    def _say(self) -> None:
+        """It works."""
+        api = self._roles.get("api")
+        if self._seat:
+            self._seat.started()
+        else:
+            banner.show(self._settings, self._revision, api.port if isinstance(api, ApiServer) else None)
 
     def _fatal(self, why: str) -> None:
         """Somebody must start this process anew: stop claiming, let runs end, exit 70."""
@@ -247,7 +261,10 @@ class Runtime:
             ready=lambda: {name: role.ready() for name, role in self._roles.items()},
         )
         graceful = min(10.0, settings["consumer.graceful"])
-        return ApiServer(create_app(deps), settings["api.host"], settings["api.port"], graceful=graceful)
+        listeners = self._seat.listeners if self._seat else ()
+        return ApiServer(
+            create_app(deps), settings["api.host"], settings["api.port"], graceful=graceful, listeners=listeners
+        )
 
     def _worker(self) -> str | None:
         consumer = self._roles.get("consumer")

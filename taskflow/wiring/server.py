@@ -6,21 +6,17 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final
 
 import uvicorn
 
-from taskflow.core.errors import TaskFlowError
 from taskflow.roles.stop import Stop
 from taskflow.wiring.connection import Connection
+from taskflow.wiring.listeners import BACKLOG, CannotBind
 
 UNWINDING: Final = 2.0
 """Seconds that handlers get which were cancelled at the end of the graceful time."""
-
-
-class CannotBind(TaskFlowError):
-    """The address is taken or not ours."""
 
 
 class _Server(uvicorn.Server):
@@ -33,6 +29,8 @@ class _Server(uvicorn.Server):
         for server in self.servers:
             waiting = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]
             server.close()
+            for given in sockets or ():
+                given.close()
             for listener in waiting:
                 await self._accept_the_rest(listener)
         await super().shutdown(sockets)
@@ -52,12 +50,19 @@ class _Server(uvicorn.Server):
 
 
 class ApiServer:
-    """Serves an ASGI app until told to stop."""
+    """Serves an ASGI app until told to stop.
 
-    def __init__(self, app: Any, host: str, port: int, *, graceful: float) -> None:
+    Args:
+        listeners: to serve on instead of listening to host and port.
+    """
+
+    def __init__(
+        self, app: Any, host: str, port: int, *, graceful: float, listeners: Sequence[socket.socket] = ()
+    ) -> None:
         self._host = host
         self._port = port
         self._graceful = graceful
+        self._listeners = list(listeners)
         self._server = _Server(
             uvicorn.Config(
                 app,
@@ -71,7 +76,7 @@ class ApiServer:
                 timeout_graceful_shutdown=max(1, round(graceful)),
                 timeout_keep_alive=15,
                 h11_max_incomplete_event_size=16 << 10,
-                backlog=2048,
+                backlog=BACKLOG,
                 http=Connection,
                 ws="none",
                 proxy_headers=False,
@@ -101,7 +106,7 @@ class ApiServer:
             while not self._server.started:
                 if serving.done():
                     await serving
-                    raise CannotBind(f"cannot listen on {self._host}:{self._port}")
+                    raise CannotBind(self._host, self._port)
                 await asyncio.wait([serving], timeout=0.01)
             started()
             asked = asyncio.create_task(stop.asked.wait())
@@ -119,9 +124,6 @@ class ApiServer:
 
     async def _serve(self) -> None:
         try:
-            await self._server.serve()
+            await self._server.serve(self._listeners or None)
         except SystemExit:
-            raise CannotBind(
-                f"cannot listen on {self._host}:{self._port}: it is in use or not an address of this machine; "
-                "use another --port or --host"
-            ) from None
+            raise CannotBind(self._host, self._port) from None

@@ -22,6 +22,7 @@ def contradictions(values: Mapping[str, Any]) -> Iterator[str]:
     yield from _adapters(values)
     yield from _credentials(values)
     yield from _split(values)
+    yield from _several(values)
     yield from _keys(values)
 
 
@@ -52,6 +53,18 @@ def _split(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{port}.url is memory://, which other processes cannot see, and this one runs without the "
                 f"{' and the '.join(missing)}: run all roles here, or choose another {port}"
             )
+
+
+def _several(values: Mapping[str, Any]) -> Iterator[str]:
+    count = values.get("processes", 1)
+    if count == 1:
+        return
+    alone = [port for port in SHARED if scheme_of(values.get(f"{port}.url", "")) == "memory"]
+    if scheme_of(values.get("store.url", "")) == "sqlite":
+        alone.insert(0, "store")
+    if alone:
+        urls = ", ".join(f"{port}.url {scheme_of(values[f'{port}.url'])}:" for port in alone)
+        yield f"processes is {count}, and one process alone can use {urls} choose others, or run one process"
 
 
 def _keys(values: Mapping[str, Any]) -> Iterator[str]:

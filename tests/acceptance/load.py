@@ -97,6 +97,11 @@ class Load:
         return http.client.HTTPConnection("127.0.0.1", self._ports[turn % len(self._ports)], timeout=PATIENCE)
 
 
+def reached(load: Load, enough: int) -> bool:
+    """Whether so many were accepted."""
+    return len(load.accepted) >= enough
+
+
 def all_finish_once(cluster: Cluster, load: Load, within: float = 60) -> None:
     """Wait until what was accepted, no more and no less, has succeeded; say what is amiss where it does not."""
     try:

@@ -18,7 +18,7 @@ from statistics import quantiles
 import pytest
 
 from tests.acceptance.cluster import Cluster, Node
-from tests.acceptance.load import Load, all_finish_once
+from tests.acceptance.load import Load, all_finish_once, reached
 from tests.figures import Say
 from tests.support import FULL, until_sync
 from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, free_ports
@@ -44,11 +44,6 @@ def restarted(node: Node) -> float:
     took = time.monotonic() - began
     node.start()
     return took
-
-
-def reached(load: Load, enough: int) -> bool:
-    """Whether so many were accepted."""
-    return len(load.accepted) >= enough
 
 
 def test_a_rolling_restart_of_the_api_fails_no_request(cluster: Cluster, say: Say) -> None:

@@ -14,7 +14,8 @@ import pytest
 from taskflow.roles.stop import Stop
 from taskflow.testing.facts import until
 from taskflow.wiring.connection import HEAD
-from taskflow.wiring.server import ApiServer, CannotBind
+from taskflow.wiring.listeners import CannotBind
+from taskflow.wiring.server import ApiServer
 
 LARGE = 4 << 20
 

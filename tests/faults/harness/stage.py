@@ -146,7 +146,7 @@ class Stage:
         for node in self.nodes:
             code = self.code(node)
             if node.pid is not None and code is not None:
-                if code != node.doomed and not self._could_not_start(node, code):
+                if code != node.doomed and not self._could_not_start(node, code) and not self._never_began(node, code):
                     node.ends.append(f"ended with {code}: {node.output[-600:]}")
                 self.start(node)
 
@@ -155,6 +155,10 @@ class Stage:
         could_not = code == 1 and "cannot start" in node.output[node.said :]
         self.refused_starts += could_not
         return could_not
+
+    def _never_began(self, node: Node, code: int) -> bool:
+        """Told to end before it could listen to that, while its interpreter started."""
+        return node.doomed == 0 and code == -signal.SIGTERM and len(node.output) == node.said
 
     def ready(self, seconds: float = 60) -> Self:
         """Wait until every API answers and all consumers are alive."""

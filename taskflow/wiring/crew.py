@@ -1,0 +1,157 @@
+"""A crew: several processes with the same settings, which share a port. One that dies is started anew."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import subprocess
+import sys
+import time
+from asyncio.subprocess import Process
+from typing import Final
+
+from taskflow.core.errors import TaskFlowError
+from taskflow.core.outage import backoff
+from taskflow.roles.stop import Stop
+from taskflow.wiring import banner, database, logs
+from taskflow.wiring.listeners import shared
+from taskflow.wiring.member import STARTED, Order
+from taskflow.wiring.settings import Settings
+
+STEADY: Final = 30.0
+"""Seconds after which a process that ends is not taken for one that cannot start."""
+LONGEST: Final = 5.0
+"""Seconds: connections wait for whoever is to answer them."""
+
+log = logging.getLogger("taskflow")
+
+
+def main(settings: Settings) -> int:
+    """Run so many processes until told to stop.
+
+    Returns:
+        The exit code: 0 after a clean stop of all, else that of one which ended badly, or could not start at first.
+    """
+    logs.configure(settings["log.format"], settings["log.level"])
+    try:
+        revision = database.prepare(settings["store.url"], migrate=settings.migrate)
+        return asyncio.run(Crew(settings, revision).run())
+    except TaskFlowError as error:
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
+        return 1
+
+
+class Crew:
+    """The parent: it serves nobody, and holds the sockets, so that nobody is refused while a member is started anew."""
+
+    def __init__(self, settings: Settings, revision: str) -> None:
+        self._settings = settings
+        self._revision = revision
+        self._count: int = settings["processes"]
+        self._listeners: list[list[socket.socket]] = [[] for _ in range(self._count)]
+        self._members: dict[int, Process] = {}
+        self._told = False
+        self._exit = 0
+
+    async def run(self) -> int:
+        """Start all, keep them, end them."""
+        self._stop = Stop()
+        loop = asyncio.get_running_loop()
+        if "api" in self._settings["roles"]:
+            self._listeners = shared(self._settings["api.host"], self._settings["api.port"], self._count)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._ask)
+        try:
+            await asyncio.gather(*(self._keep(number, each) for number, each in enumerate(self._listeners)))
+        finally:
+            self._close()
+        return self._exit if self._exit >= 0 else 128 - self._exit
+
+    async def _keep(self, number: int, listeners: list[socket.socket]) -> None:
+        """Have one member live until all are to end."""
+        failures = 0
+        while not self._stop.asked.is_set():
+            begun = time.monotonic()
+            started, code = await self._live(number, listeners)
+            if self._stop.asked.is_set():
+                self._exit = self._exit or code
+                return
+            if not (started or self._told):
+                # It would fail again, as all others do: whoever started this must hear of it.
+                self._exit = code or 1
+                self._ask()
+                return
+            failures = 1 if time.monotonic() - begun > STEADY else failures + 1
+            pause = backoff(failures, cap=LONGEST)
+            how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
+            log.warning("process %d of %d ended %s; started anew in %.1f s", number + 1, self._count, how, pause)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stop.asked.wait()
+
+    async def _live(self, number: int, listeners: list[socket.socket]) -> tuple[bool, int]:
+        """A member's life.
+
+        Returns:
+            Whether it had started, and its exit code.
+        """
+        ours, theirs = socket.socketpair()
+        descriptors = tuple(each.fileno() for each in listeners)
+        place = listeners[0].getsockname()[1] if listeners else None
+        with ours:
+            with theirs:
+                member = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-m",
+                    "taskflow.wiring.member",
+                    str(theirs.fileno()),
+                    pass_fds=(theirs.fileno(), *descriptors),
+                    stdin=subprocess.DEVNULL,
+                    # In a group of its own: Ctrl-C is for us, and we tell it.
+                    process_group=0,
+                )
+            self._members[number] = member
+            if self._stop.asked.is_set():
+                member.terminate()
+            started = await self._started(ours, Order(self._settings, descriptors), member)
+            if started and not self._told:
+                self._told = True
+                banner.show(self._settings, self._revision, place)
+            code = await member.wait()
+        del self._members[number]
+        # Told to end before it could hear of it, it ends by the signal itself.
+        return started, 0 if code == -signal.SIGTERM and self._stop.asked.is_set() else code
+
+    async def _started(self, channel: socket.socket, order: Order, member: Process) -> bool:
+        """Tell a member what to be, and wait until it is, or is no more."""
+        channel.setblocking(False)
+        loop = asyncio.get_running_loop()
+        ended = asyncio.create_task(member.wait())
+        try:
+            with contextlib.suppress(OSError):
+                await loop.sock_sendall(channel, order.packed())
+            told = asyncio.create_task(loop.sock_recv(channel, len(STARTED)))
+            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
+            if not told.done():
+                told.cancel()
+                return False
+            return told.exception() is None and told.result() == STARTED
+        finally:
+            ended.cancel()
+
+    def _ask(self) -> None:
+        """End all; a second time, at once."""
+        self._stop.ask()
+        # Whom a socket of ours let in, nobody would answer any more.
+        self._close()
+        for member in self._members.values():
+            if member.returncode is None:
+                member.terminate()
+
+    def _close(self) -> None:
+        for each in self._listeners:
+            for listener in each:
+                listener.close()
