@@ -109,8 +109,7 @@ class Idempotency:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewJob:
+class NewJob(NamedTuple):
     """An admitted request to run a task, ready to be stored.
 
     `payload`, `tags` (an array of texts) and `metadata` (an object) are JSON text. `run_at` is an instant the client
@@ -134,8 +133,7 @@ class NewJob:
     tenant: str = DEFAULT_TENANT
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claim:
+class Claim(NamedTuple):
     """The right to run a job now: everything a run and its settlement need. (id, epoch, worker) is the fencing token.
 
     `tries` counts the attempts since the last replay, this one included; the budget is `max_attempts` of them.

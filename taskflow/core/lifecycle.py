@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, NamedTuple
 
 from taskflow.core.job import Claim, ErrorInfo, Outcome, State
 from taskflow.core.limits import HORIZON_SECONDS, INTERRUPTIONS_MAX, SNOOZES_MAX
@@ -33,8 +32,7 @@ TRANSITIONS: Final[Mapping[State, frozenset[State]]] = MappingProxyType(
 """Every arrow there is. failed > queued is a replay by hand; running > queued a release."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended, before anybody has decided what that means.
 
     Attributes:
@@ -52,8 +50,7 @@ class Ending:
     final: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settlement:
+class Settlement(NamedTuple):
     """What the store writes for the end of one epoch. `delay` is seconds from the store's now.
 
     `progress` is the last word of the run, as JSON text. `charged` is false where the attempt is given back (interruption, crash, snooze).
@@ -77,6 +74,10 @@ def decide(
 ) -> Settlement:
     """What the ending of a run means for its job."""
     outcome = ending.outcome
+    if outcome is Outcome.SUCCEEDED:
+        return Settlement(
+            claim.id, claim.epoch, claim.worker, outcome, State.SUCCEEDED, result=ending.result, error=ending.error
+        )
 
     def settled(
         state: State, *, delay: float | None = None, reason: str | None = None, charged: bool = True
@@ -98,8 +99,6 @@ def decide(
         return min(max(0.0, seconds), float(HORIZON_SECONDS))
 
     match outcome:
-        case Outcome.SUCCEEDED:
-            return settled(State.SUCCEEDED)
         case Outcome.CANCELLED:
             return settled(State.CANCELLED, reason="cancelled")
         case Outcome.SNOOZED if claim.snoozes >= SNOOZES_MAX:

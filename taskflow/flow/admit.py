@@ -29,6 +29,7 @@ from taskflow.tasks.payload import checker
 FIELDS: Final = (
     "task", "payload", "queue", "priority", "run_at", "delay", "max_attempts", "timeout", "expires_at", "tags", "metadata",
 )  # fmt: skip
+_KNOWN: Final = frozenset(FIELDS)
 TAGS_MAX: Final = 32
 METADATA_BYTES: Final = 16 << 10
 ERRORS_SHOWN: Final = 50
@@ -69,17 +70,21 @@ def admit(
     """
     body = _Body(document)
     task = _task(body, snapshot)
-    queue = _queue(body, task, snapshot)
-    run_at, delay = _start(body, now)
-    expires_at = _expiry(body, now, run_at, delay)
-    priority = body.whole("priority", 0, 9, DEFAULT_PRIORITY)
-    attempts = body.whole("max_attempts", 1, ATTEMPTS_MAX, task.max_attempts if task else 1)
-    timeout = body.duration("timeout", TIMEOUT_SECONDS_MAX)
+    # Most jobs are a task and a payload: only what was sent is read.
+    sent = document.value
+    queue = _queue(body, task, snapshot) if "queue" in sent else task.queue if task else ""
+    run_at, delay = _start(body, now) if "run_at" in sent or "delay" in sent else (None, None)
+    expires_at = _expiry(body, now, run_at, delay) if "expires_at" in sent else None
+    priority = body.whole("priority", 0, 9) if "priority" in sent else DEFAULT_PRIORITY
+    attempts = body.whole("max_attempts", 1, ATTEMPTS_MAX) if "max_attempts" in sent else None
+    timeout = body.duration("timeout", TIMEOUT_SECONDS_MAX) if "timeout" in sent else None
     if timeout == 0:
         body.wrong("timeout", "must be more than 0 seconds")
-    tags, metadata = _tags(body), _metadata(body)
+    tags = _tags(body) if "tags" in sent else "[]"
+    metadata = _metadata(body) if "metadata" in sent else "{}"
     payload = _payload(body, task)
-    body.refuse_unknown_fields()
+    if not _KNOWN.issuperset(sent):
+        body.refuse_unknown_fields()
     if body.errors:
         raise (UnknownName if body.unknown_name else Invalid)(body.errors[:ERRORS_SHOWN])
     assert task is not None
@@ -90,7 +95,7 @@ def admit(
         priority=priority,
         runs_in=task.runs_in,
         payload=payload,
-        max_attempts=attempts,
+        max_attempts=task.max_attempts if attempts is None else attempts,
         timeout=task.timeout if timeout is None else timeout,
         run_at=run_at,
         delay=delay,
@@ -122,12 +127,12 @@ class _Body:
             self.wrong(field, f"must be a string, not {_shown(value)}")
         return None
 
-    def whole(self, field: str, low: int, high: int, default: int) -> int:
-        value = self.value.get(field, default)
+    def whole(self, field: str, low: int, high: int) -> int:
+        value = self.value[field]
         if type(value) is int and low <= value <= high:
             return value
         self.wrong(field, f"must be a whole number from {low} to {high}, not {_shown(value)}")
-        return default
+        return low
 
     def duration(self, field: str, most: float) -> float | None:
         if field not in self.value:
@@ -159,7 +164,7 @@ class _Body:
 
     def refuse_unknown_fields(self) -> None:
         for field in self.value:
-            if field not in FIELDS:
+            if field not in _KNOWN:
                 pointer = field[:100].replace("~", "~0").replace("/", "~1")
                 self.errors.append(FieldError(f"/{pointer}", f"is no field of a job{nearest(field, FIELDS)}"))
 

@@ -9,17 +9,38 @@ import asyncio
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Protocol, TypeVar
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_contra = TypeVar("R_contra", contravariant=True)
 
 ROWS: Final = 500
 BYTES: Final = 4 << 20
 IN_FLIGHT: Final = 2
 WAITING: Final = 20_000
+
+
+class Receiver(Protocol[R_contra]):
+    """Who is told what became of an item; a future is one."""
+
+    def done(self) -> bool:
+        """Whether nobody wants to know any more."""
+        ...
+
+    def set_result(self, result: R_contra, /) -> None:
+        """It was written."""
+        ...
+
+    def set_exception(self, error: BaseException, /) -> None:
+        """It was not, or nobody knows."""
+        ...
+
+    def cancel(self) -> object:
+        """The write was given up."""
+        ...
 
 
 class Batcher(Generic[T, R]):
@@ -50,7 +71,7 @@ class Batcher(Generic[T, R]):
         self._rows = rows
         self._in_flight = in_flight
         self._cap = waiting
-        self._waiting: deque[tuple[T, asyncio.Future[R], float]] = deque()
+        self._waiting: deque[tuple[T, Receiver[R], float]] = deque()
         self._active = 0
         self._flying: set[asyncio.Task[None]] = set()
 
@@ -60,17 +81,21 @@ class Batcher(Generic[T, R]):
     def put(self, item: T) -> asyncio.Future[R]:
         """Queue an item. The future ends with what was written for it, or with the error that it alone, or its whole
         batch, met. Cancelling the future never cancels the shared write."""
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.hand(item, future)
+        return future
+
+    def hand(self, item: T, receiver: Receiver[R]) -> None:
+        """Queue an item for a receiver that is told at once, within the write's task: it must not raise."""
         if len(self._waiting) >= self._cap:
             raise StoreUnavailable(f"{self._cap} writes are waiting for the store; try again later")
         loop = asyncio.get_running_loop()
-        future = loop.create_future()
-        self._waiting.append((item, future, loop.time()))
+        self._waiting.append((item, receiver, loop.time()))
         if self._active < self._in_flight:
             self._active += 1
             task = loop.create_task(self._fly())
             self._flying.add(task)
             task.add_done_callback(self._flying.discard)
-        return future
 
     async def _fly(self) -> None:
         try:
@@ -81,8 +106,8 @@ class Batcher(Generic[T, R]):
             # would wait for a flight that has landed.
             self._active -= 1
 
-    def _take(self) -> list[tuple[T, asyncio.Future[R]]]:
-        batch: list[tuple[T, asyncio.Future[R]]] = []
+    def _take(self) -> list[tuple[T, Receiver[R]]]:
+        batch: list[tuple[T, Receiver[R]]] = []
         weight = 0
         while self._waiting and len(batch) < self._rows:
             weight += self._weigh(self._waiting[0][0])
@@ -92,16 +117,16 @@ class Batcher(Generic[T, R]):
             batch.append((item, future))
         return batch
 
-    def _impatient(self) -> list[tuple[T, asyncio.Future[R]]]:
+    def _impatient(self) -> list[tuple[T, Receiver[R]]]:
         """Those who have waited too long to wait for another write."""
-        batch: list[tuple[T, asyncio.Future[R]]] = []
+        batch: list[tuple[T, Receiver[R]]] = []
         latest = asyncio.get_running_loop().time() - self._patience
         while self._waiting and self._waiting[0][2] < latest:
             item, future, _ = self._waiting.popleft()
             batch.append((item, future))
         return batch
 
-    async def _commit(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+    async def _commit(self, batch: Sequence[tuple[T, Receiver[R]]]) -> None:
         try:
             written = await self._write([item for item, _ in batch])
         except DataRejected as refused:
@@ -123,7 +148,7 @@ class Batcher(Generic[T, R]):
                     future.set_result(result)
 
 
-def _fail(batch: Sequence[tuple[T, asyncio.Future[R]]], error: BaseException) -> None:
+def _fail(batch: Sequence[tuple[T, Receiver[R]]], error: BaseException) -> None:
     for _, future in batch:
         if future.done():
             continue

@@ -5,8 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import replace
-from functools import partial
 from typing import Any, Final
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
@@ -75,7 +73,7 @@ class Settler:
         settlement = decide(claim, ending, self._policy(claim.task))
         last_word = self._last_word(claim.id, claim.epoch, claim.worker)
         if last_word is not None:
-            settlement = replace(settlement, progress=last_word)
+            settlement = settlement._replace(progress=last_word)
         self._open.add((claim.id, claim.epoch))
         self._put(settlement)
 
@@ -88,19 +86,17 @@ class Settler:
             await asyncio.wait(list(self._background))
 
     def _put(self, settlement: Settlement) -> None:
-        # A task for each would cost as much as all the rest of it.
-        self._batches.put(settlement).add_done_callback(partial(self._answered, settlement))
+        self._batches.hand(settlement, _Answer(self, settlement))
 
-    def _answered(self, settlement: Settlement, answer: asyncio.Future[Settled]) -> None:
-        if answer.cancelled():
-            return
-        error = answer.exception()
-        if error is not None:
-            self._spawn(self._again(settlement, error))
-            return
+    def failed(self, settlement: Settlement, error: BaseException) -> None:
+        """It is not known to be written: it will be, however long the store takes."""
+        self._spawn(self._again(settlement, error))
+
+    def written(self, settlement: Settlement, settled: Settled) -> None:
+        """It is, or is nobody's to write any more."""
         if settlement.delay is not None:
             self._due(settlement.delay)
-        if answer.result().state is None:
+        if settled.state is None:
             self.zombies += 1
             log.warning(
                 "job %s epoch %d: the run was no longer ours; its end was dropped", settlement.id, settlement.epoch
@@ -160,6 +156,28 @@ class Settler:
         task.add_done_callback(self._background.discard)
 
 
+class _Answer:
+    """What the batch is told for one settlement. A future and a callback for each would cost as much as all the rest."""
+
+    __slots__ = ("_settlement", "_settler")
+
+    def __init__(self, settler: Settler, settlement: Settlement) -> None:
+        self._settler = settler
+        self._settlement = settlement
+
+    def done(self) -> bool:
+        return False
+
+    def set_result(self, settled: Settled) -> None:
+        self._settler.written(self._settlement, settled)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._settler.failed(self._settlement, error)
+
+    def cancel(self) -> None:
+        pass  # this process ends; a sweep finds the row
+
+
 def _weight(settlement: Settlement) -> int:
     return len(settlement.result or "")
 
@@ -169,4 +187,4 @@ def _without_value(settlement: Settlement, refused: DataRejected) -> Settlement:
     error = ErrorInfo("Unstorable", f"the store refuses this run's result or error: {refused}"[:2_000])
     if settlement.result is None and settlement.error is not None:
         error = ErrorInfo("Unstorable", "the store refuses this run's error text")
-    return replace(settlement, result=None, error=error, state=State.FAILED, delay=None, reason=UNSTORABLE)
+    return settlement._replace(result=None, error=error, state=State.FAILED, delay=None, reason=UNSTORABLE)

@@ -11,15 +11,14 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from taskflow.core.job import Claim, Job, LaneKey, NewJob, RunsIn, State, Ticket
 from taskflow.core.lifecycle import Settlement
 from taskflow.ports.upkeep import Promoted, Retained, Swept, Upkeep
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inserted:
+class Inserted(NamedTuple):
     """What became of one submitted row. `created` is false where its idempotency key was there already: `job_id` and
     `fingerprint` are then the first one's. `ticket` is set where the row is queued."""
 
@@ -100,8 +99,7 @@ class Jobs(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(NamedTuple):
     """What a settlement did: `state` is what was written (a cancel flag may have changed it), `None` where the token no
     longer held (a zombie). `ticket` is set where the job is queued again."""
 

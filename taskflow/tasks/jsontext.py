@@ -27,6 +27,8 @@ from taskflow.core.limits import JSON_DEPTH
 DIGITS: Final = 4_300
 _HUGE: Final = 10**DIGITS
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
+_COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_NEXT: Final = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
 # Possessive, and content with an end that is missing: otherwise an open string of escaped quotes costs its square.
 _STRINGS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
@@ -73,24 +75,26 @@ def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
                 if text[position : position + 1] != '"':
                     raise Malformed(f"a member name in double quotes is missing at character {position}")
                 key, position = scanstring(text, position + 1, True)
-                position = _skip(text, position)
-                if text[position : position + 1] != ":":
-                    raise Malformed(f"':' is missing at character {position}")
-                begin = _skip(text, position + 1)
+                colon = _COLON.match(text, position)
+                if colon is None:
+                    raise Malformed(f"':' is missing at character {_skip(text, position)}")
+                begin = colon.end()
                 member, end = _member(text, begin, key)
                 if key in value:
                     raise Invalid([FieldError(_pointer(key), "this member occurs twice")])
                 value[key], source[key] = member, text[begin:end]
-                position = _skip(text, end)
-                if text[position : position + 1] != ",":
+                after = _NEXT.match(text, end)
+                if after is None:
+                    raise Malformed(f"',' or '}}' is missing at character {_skip(text, end)}")
+                position = after.end()
+                if after[1] == "}":
                     break
-                position = _skip(text, position + 1)
-            if text[position : position + 1] != "}":
-                raise Malformed(f"',' or '}}' is missing at character {position}")
+        else:
+            position = _skip(text, position + 1)
     except (json.JSONDecodeError, StopIteration) as error:
         raise _malformed(error) from None
-    if _skip(text, position + 1) != len(text):
-        raise Malformed(f"there is more text after the document, at character {position + 1}")
+    if position != len(text):
+        raise Malformed(f"there is more text after the document, at character {position}")
     _check_texts(text, value)
     return Document(value, source)
 
@@ -236,7 +240,7 @@ _scan: Final = json.JSONDecoder(
 
 
 def _check_texts(text: str, value: Any) -> None:
-    if _SUSPECT.search(text) or _SURROGATE.search(text):
+    if ("\\u" in text and _SUSPECT.search(text)) or (not text.isascii() and _SURROGATE.search(text)):
         errors = list(_bad_texts(value, ""))
         if errors:
             raise Invalid(errors)

@@ -127,6 +127,8 @@ class SchemaChecker:
     def errors(self, payload: Any) -> list[FieldError]:
         """What in a payload does not fit, each with its pointer (`/payload/...`); the first 50. Integers of any size are
         compared exactly."""
+        if self._validator.is_valid(payload):
+            return []
         return [_field_error(wrong) for wrong in islice(self._validator.iter_errors(payload), _ERRORS_SHOWN)]
 
 

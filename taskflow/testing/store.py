@@ -139,7 +139,7 @@ class StoreConformance(TokenConformance, RescueConformance):
         done = end(claim, Outcome.SUCCEEDED, result="1")
         await store.settle([done])
         [again] = await store.settle([done])
-        [zombie] = await store.settle([replace(done, worker="somebody")])
+        [zombie] = await store.settle([done._replace(worker="somebody")])
         assert (again.state, zombie.state) == (State.SUCCEEDED, None)
         shown = await store.get("default", claim.id)
         assert shown is not None

@@ -76,7 +76,7 @@ class TokenConformance:
         """The worker is part of the token; the same ending twice in a batch is one."""
         claim = await claimed(store, await worker(store))
         mine = end(claim, Outcome.SUCCEEDED, result="1")
-        zombie = replace(mine, worker="somebody", result="2")
+        zombie = mine._replace(worker="somebody", result="2")
         settled = await store.settle([zombie, mine, mine], now=at(1))
         assert [one.state for one in settled] == [None, State.SUCCEEDED, State.SUCCEEDED]
         after = await shown(store, claim.id)
@@ -135,7 +135,7 @@ class TokenConformance:
             for last in ('{"fraction":0.9}', None):
                 claim = await claimed(store, me)
                 await store.set_progress([(claim.id, claim.epoch, me, '{"fraction":0.5}')])
-                await store.settle([replace(end(claim, **values), progress=last)], now=at(1))
+                await store.settle([end(claim, **values)._replace(progress=last)], now=at(1))
                 after = await shown(store, claim.id)
                 assert (after.state, after.progress) == (state, last or '{"fraction":0.5}')
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -68,7 +67,7 @@ ERROR = ErrorInfo("ValueError", "no")
 )
 def test_decide(claim: dict[str, Any], ending: Ending, state: State, charged: bool, reason: str | None) -> None:
     """Each ending leads to the state of DESIGN's lifecycle, with its reason."""
-    settlement = decide(replace(CLAIM, **claim), ending, RetryPolicy())
+    settlement = decide(CLAIM._replace(**claim), ending, RetryPolicy())
     assert (settlement.state, settlement.charged, settlement.reason) == (state, charged, reason)
 
 
@@ -79,7 +78,7 @@ ENDINGS = st.builds(
     final=st.booleans(),
 )
 CLAIMS = st.builds(
-    lambda **counts: replace(CLAIM, **counts),
+    CLAIM._replace,
     tries=st.integers(1, 2_000),
     attempt=st.integers(1, 5_000),
     max_attempts=st.integers(1, 1_000),
@@ -102,7 +101,7 @@ def test_every_ending_takes_an_arrow_that_exists(claim: Claim, ending: Ending, c
 @given(CLAIMS, ENDINGS)
 def test_nothing_goes_on_for_ever(claim: Claim, ending: Ending) -> None:
     """A job past every cap is over, whatever its run ended in."""
-    spent = replace(claim, tries=1_000, max_attempts=3, interruptions=60, snoozes=1_001, crashes=2)
+    spent = claim._replace(tries=1_000, max_attempts=3, interruptions=60, snoozes=1_001, crashes=2)
     assert decide(spent, ending, RetryPolicy()).state.terminal
 
 

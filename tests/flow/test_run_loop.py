@@ -224,6 +224,7 @@ async def test_a_burst_of_endings_wakes_the_main_loop_once(monkeypatch: pytest.M
         for _ in range(100):
             house.start("t.value")
         assert house.runners.free(RunsIn.ASYNC) == 0
+        house.runners._loop._hand_over()
         until_sync(lambda: len(house.runners._endings) == 100)  # this loop is busy meanwhile
         await house.runners.idle()
     assert deliveries == 1
@@ -354,6 +355,43 @@ async def deaf() -> None:
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.Event().wait()
+
+
+async def test_a_run_has_a_timer_only_where_its_time_is_nearly_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Most end long before, and a timer for each would cost more than all else of its start. Its time is kept."""
+    monkeypatch.setattr(runners, "TICK", 0.05)
+    monkeypatch.setattr(runners, "SOON", 0.1)
+    async with (house := RunsHouse.of(wait)).runners:
+        begun = time.monotonic()
+        job_id = house.start("t.wait", timeout=0.5)
+        [run] = house.runners.running().values()
+        assert run.timer is None
+        assert (await house.ending(job_id)).outcome is Outcome.TIMEOUT
+        assert 0.5 <= time.monotonic() - begun < 3
+        assert run.timer is not None
+
+
+@task("t.cancels")
+async def cancels(others: list[str]) -> int:
+    """Cancel the tasks of other runs."""
+    tasks = [each for each in asyncio.all_tasks() if each.get_name() in others]
+    for each in tasks:
+        each.cancel()
+    return len(tasks)
+
+
+async def test_a_run_whose_task_another_handler_cancels_ends_all_the_same() -> None:
+    """Whether it had begun or not; each once, and its slot is free again."""
+    async with (house := RunsHouse.of(value, wait, cancels)).runners:
+        begun = house.start("t.wait")
+        await until(lambda: any(run.began for run in house.runners.running().values()))
+        rude = house.start("t.cancels", others=[begun, (later := f"job-{int(begun[4:]) + 2}")])
+        assert house.start("t.value") == later
+        await house.runners.idle()
+        assert (await house.ending(rude)).result == "2"
+        assert (await house.ending(later)).outcome is Outcome.INTERRUPTED
+        assert house.runners.free(RunsIn.ASYNC) == 8
+    assert {len(endings) for endings in house.endings.values()} == {1}
 
 
 @task("t.blocks")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -212,7 +211,7 @@ class LifecycleMachine(StoreMachine):
     def settle_as_another(self, which: int) -> None:
         """A token is worth nothing to who has another name."""
         claim = self._claim(which)
-        forged = decide(replace(claim, worker="somebody"), Ending(outcome=Outcome.SUCCEEDED), RetryPolicy())
+        forged = decide(claim._replace(worker="somebody"), Ending(outcome=Outcome.SUCCEEDED), RetryPolicy())
         [settled] = self.call("settle", [forged])
         assert settled.state is None
 

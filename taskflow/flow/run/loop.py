@@ -42,7 +42,6 @@ class HandlerLoop:
         self._lifespans = lifespans
         self._incoming: deque[Run] = deque()
         self._woken = False
-        self._lock = threading.Lock()
         self._opened: Future[Mapping[str, Any]] = Future()
         self._stop: asyncio.Event | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -81,12 +80,15 @@ class HandlerLoop:
 
     def start(self, run: Run) -> None:
         """Hand a run over; a burst of them wakes the loop once."""
-        run.stopping = lambda: self._on_loop(self._cancel, run)
+        run.stopping = partial(self._on_loop, self._cancel, run)
         self._incoming.append(run)
-        with self._lock:
-            woken, self._woken = self._woken, True
-        if not woken:
-            self._on_loop(self._take)
+        if not self._woken:
+            self._woken = True
+            run.main.call_soon(self._hand_over)
+
+    def _hand_over(self) -> None:
+        self._woken = False
+        self._on_loop(self._take)
 
     def tick(self) -> None:
         """Ask the loop for a sign of life; it shows in `ticked`."""
@@ -101,18 +103,18 @@ class HandlerLoop:
 
     def _tick(self) -> None:
         self.ticked = time.monotonic()
+        # A handler may cancel the tasks of others: one that had not begun leaves no other trace.
+        for run, task in [(run, task) for run, task in self._tasks.items() if task.done()]:
+            self._forget(run, task)
 
     def _take(self) -> None:
-        with self._lock:
-            self._woken = False
+        loop = self._loop
         while self._incoming:
             run = self._incoming.popleft()
-            task = asyncio.get_running_loop().create_task(self._run(run))
-            self._tasks[run] = task
-            task.add_done_callback(partial(self._forget, run))
+            self._tasks[run] = asyncio.Task(self._run(run), loop=loop, name=run.claim.id)
 
     def _forget(self, run: Run, task: asyncio.Task[None]) -> None:
-        """Whatever came of the task, also where it was cancelled before its first step, its run is over."""
+        """Whatever came of a task that did not even take its first step, its run is over."""
         self._tasks.pop(run, None)
         if run.ended and not run.left:
             return
@@ -122,17 +124,22 @@ class HandlerLoop:
     def _cancel(self, run: Run) -> None:
         task = self._tasks.get(run)
         if task is not None:
+            task.add_done_callback(partial(self._forget, run))
             task.cancel()
 
     async def _run(self, run: Run) -> None:
-        if not run.begin():
-            return
-        capture.current.set(run.emit_log)
         try:
-            ending = await call_async(run.task, run.claim.payload, lambda: run.context(self.resources))
-        except asyncio.CancelledError:
-            ending = stopped(run.claim, run.reason or StopReason.SHUTDOWN)
-        capture.flush_parts()
+            if not run.begin():
+                return
+            capture.current.set(run.emit_log)
+            try:
+                ending = await call_async(run.task, run.claim.payload, lambda: run.context(self.resources))
+            except asyncio.CancelledError:
+                ending = stopped(run.claim, run.reason or StopReason.SHUTDOWN)
+            capture.flush_parts()
+        except BaseException as error:
+            ending = ending_of_error(run.task, error)
+        self._tasks.pop(run, None)
         run.end(ending)
 
     def _main(self) -> None:

@@ -35,6 +35,8 @@ STALLED: Final = 15.0
 """And after which this worker is called not ready."""
 HUNG: Final = 30.0
 """And after which it ends, where no run on that loop may still take its time."""
+SOON: Final = 2 * TICK
+"""Runs with less time left than this have timers of their own; most end long before they need one."""
 CHECK: Final = 0.05
 """A run that has not begun is looked at once in its timeout, but not more often than this."""
 
@@ -150,19 +152,20 @@ class Runners:
         run = Run(claim, self._registry.get(claim.task), self._effects, self._main, self._finished)
         self._runs[claim.id, claim.epoch] = run
         self._idle.clear()
+        kind = run.kind
         if claim.isolated:
             self._isolated += 1
         else:
-            self._used[run.kind] += 1
+            self._used[kind] += 1
         try:
-            self._arm(run)
-            match run.kind:
-                case RunsIn.ASYNC:
-                    self._loop.start(run)
-                case RunsIn.THREAD:
-                    self._threads.start(run)
-                case RunsIn.PROCESS:
-                    self._children.start(run)
+            if claim.timeout < SOON:
+                self._arm(run)
+            if kind is RunsIn.ASYNC:
+                self._loop.start(run)
+            elif kind is RunsIn.THREAD:
+                self._threads.start(run)
+            else:
+                self._children.start(run)
         except Exception as error:
             self._unable(run, error)
 
@@ -273,6 +276,8 @@ class Runners:
         while True:
             self._loop.tick()
             await asyncio.sleep(TICK)
+            for run in [run for run in self._runs.values() if run.timer is None and run.left_of_time < SOON]:
+                self._arm(run)
             # Rounds are counted, not the clock: a process that was stopped for a while has no hung loop.
             before, self.silent = self.silent, self.silent + TICK if self._loop.ticked == seen else 0.0
             seen = self._loop.ticked

@@ -9,6 +9,7 @@ from starlette.requests import ClientDisconnect, Request
 
 from taskflow.core.errors import FieldError, Invalid
 from taskflow.flow.admit import nearest
+from taskflow.roles.api.headers import values
 from taskflow.roles.api.problems import LATE, Problem, wrong
 from taskflow.tasks.jsontext import Document, document
 
@@ -58,7 +59,7 @@ class Bodies:
         return read
 
     async def _read(self, request: Request, limit: int) -> bytes:
-        declared = values(request, b"content-length")
+        declared = values(request.scope, b"content-length")
         if declared and declared[0].isdigit() and int(declared[0][:20]) > limit:
             raise _too_large(limit)
         parts: list[bytes] = []
@@ -76,11 +77,6 @@ class Bodies:
             if not message.get("more_body", False):
                 del request.scope[LATE]
                 return b"".join(parts)
-
-
-def values(request: Request, name: bytes) -> list[bytes]:
-    """Every value of a header, as it came."""
-    return [value for given, value in request.scope["headers"] if given == name]
 
 
 def only(read: Document, *fields: str) -> None:
@@ -103,12 +99,12 @@ async def _parsed(raw: bytes) -> Document:
 
 
 def _check_type(request: Request) -> None:
-    for encoding in values(request, b"content-encoding"):
+    for encoding in values(request.scope, b"content-encoding"):
         if encoding.strip().lower() not in {b"", b"identity"}:
             shown = encoding.decode("latin-1")[:40]
             raise Problem(415, "unsupported-media-type", f"Content-Encoding {shown!r} is not taken: send it plain")
-    kinds = values(request, b"content-type")
-    if kinds == [b"application/json"]:
+    kinds = values(request.scope, b"content-type")
+    if len(kinds) == 1 and kinds[0] == b"application/json":
         return
     kind, _, rest = (kinds[0] if len(kinds) == 1 else b"").partition(b";")
     charset = rest.strip().lower().removeprefix(b"charset=").strip(b'"')
@@ -125,13 +121,13 @@ def _too_large(limit: int) -> Problem:
     return Problem(413, "too-large", f"the body is larger than {limit} bytes", headers=CLOSE)
 
 
-def header(request: Request, name: str) -> str | None:
+def header(request: Request, name: bytes) -> str | None:
     """A header that may be there once.
 
     Raises:
         Problem: it is there more than once.
     """
-    found = values(request, name.lower().encode())
+    found = values(request.scope, name)
     if len(found) > 1:
-        raise wrong(name, "must not be repeated")
+        raise wrong(name.decode().title(), "must not be repeated")
     return found[0].decode("latin-1") if found else None

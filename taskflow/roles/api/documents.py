@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -13,13 +14,17 @@ from taskflow.ports.store import ArtifactInfo, Inserted, QueueInfo, TaskInfo, Wo
 _Fragment = orjson.Fragment
 
 
-def stamp(moment: datetime | None) -> str | None:
-    """RFC 3339, UTC, microseconds, Z."""
-    if moment is None:
-        return None
+@lru_cache(maxsize=1_000)
+def _stamp(moment: datetime) -> str:
     if moment.tzinfo is not UTC:
         moment = moment.astimezone(UTC)
     return moment.isoformat(timespec="microseconds")[:-6] + "Z"
+
+
+def stamp(moment: datetime | None) -> str | None:
+    """RFC 3339, UTC, microseconds, Z."""
+    # Jobs of one commit share their instants.
+    return None if moment is None else _stamp(moment)
 
 
 def job_document(job: Job) -> bytes:

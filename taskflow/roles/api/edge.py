@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import logging
-import os
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from taskflow.core.ids import request_id as new_request_id
 from taskflow.core.limits import is_name
 from taskflow.roles.api.client import CLIENT, HEADERS, KEY, Keys, Proxies
+from taskflow.roles.api.headers import find, joined
 from taskflow.roles.api.problems import Problem, problem_of
 
 REQUEST_ID: Final = "taskflow.request_id"
@@ -18,9 +19,6 @@ URL_BYTES: Final = 8 << 10
 HEADER_BYTES: Final = 16 << 10
 HEADER_COUNT: Final = 100
 SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-WANTED: Final = frozenset(
-    {b"x-request-id", b"authorization", b"x-forwarded-for", b"origin", b"sec-fetch-site", b"host"}
-)
 
 log = logging.getLogger("taskflow")
 
@@ -45,10 +43,10 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        found, size = _headers(scope)
-        request_id = found.get(b"x-request-id", "")
-        if not is_name(request_id):
-            request_id = os.urandom(12).hex()
+        size = find(scope)
+        request_id = joined(scope, b"x-request-id")
+        if request_id is None or not is_name(request_id):
+            request_id = new_request_id()
         scope[REQUEST_ID] = request_id
         started = False
 
@@ -65,7 +63,7 @@ class Edge:
             await send(message)
 
         try:
-            await self._admit(scope, found, size)
+            await self._admit(scope, size)
             await self._app(scope, receive, answer)
         except Exception as error:
             problem = problem_of(error)
@@ -77,35 +75,26 @@ class Edge:
                 raise
             await problem.answer(request_id).send(answer, head=scope["method"] == "HEAD")
 
-    async def _admit(self, scope: Scope, found: dict[bytes, str], size: int) -> None:
+    async def _admit(self, scope: Scope, size: int) -> None:
         if len(scope["headers"]) > HEADER_COUNT or size > HEADER_BYTES:
             raise Problem(431, "headers-too-large", f"at most {HEADER_COUNT} headers of {HEADER_BYTES} bytes together")
         if len(scope.get("raw_path") or b"") + len(scope["query_string"]) > URL_BYTES:
             raise Problem(414, "uri-too-long", f"the URL is longer than {URL_BYTES} bytes")
-        scope[CLIENT] = self._proxies.client(scope, found.get(b"x-forwarded-for", ""))
+        scope[CLIENT] = self._proxies.client(scope, joined(scope, b"x-forwarded-for") or "")
         if scope["method"] not in SAFE:
-            _refuse_other_sites(found)
+            _refuse_other_sites(scope)
         if self._keys and scope["path"].startswith("/api/") and scope["path"] not in self._public:
-            scope[KEY] = await self._keys.check(found.get(b"authorization"), scope[CLIENT])
+            scope[KEY] = await self._keys.check(joined(scope, b"authorization"), scope[CLIENT])
 
 
-def _headers(scope: Scope) -> tuple[dict[bytes, str], int]:
-    found: dict[bytes, str] = {}
-    size = 0
-    for name, value in scope["headers"]:
-        size += len(name) + len(value)
-        if name in WANTED:
-            text = value.decode("latin-1")
-            found[name] = f"{found[name]},{text}" if name in found else text
-    return found, size
-
-
-def _refuse_other_sites(found: dict[bytes, str]) -> None:
+def _refuse_other_sites(scope: Scope) -> None:
     """A page of another site may make its visitor's browser post here: without keys the browser is all it takes."""
-    origin, site = found.get(b"origin"), found.get(b"sec-fetch-site", "none")
+    origin, site = joined(scope, b"origin"), joined(scope, b"sec-fetch-site")
+    if origin is None and site is None:
+        return
     try:
-        same = origin is None or urlsplit(origin).netloc.lower() == found.get(b"host", "").lower()
+        same = origin is None or urlsplit(origin).netloc.lower() == (joined(scope, b"host") or "").lower()
     except ValueError:
         same = False
-    if site not in {"none", "same-origin"} or not same:
+    if site not in {None, "none", "same-origin"} or not same:
         raise Problem(403, "cross-origin", "a page of another site must not change anything here")

@@ -12,7 +12,7 @@ from starlette.requests import Request
 
 from taskflow.core.job import Job, State
 from taskflow.ports.events import Events
-from taskflow.roles.api.body import values
+from taskflow.roles.api.headers import values
 
 _LIVE: Final = frozenset(state.value.encode() for state in State if not state.terminal)
 POLL: Final = 2.0
@@ -22,7 +22,7 @@ _WAIT: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=$|[,;])',
 
 def wanted(request: Request, most: float) -> float | None:
     """Seconds to wait that a request asks for, capped; `None` where it does not. A preference is never an error."""
-    found = _WAIT.search(b",".join(values(request, b"prefer")).decode("latin-1"))
+    found = _WAIT.search(b",".join(values(request.scope, b"prefer")).decode("latin-1"))
     return None if found is None else min(float(found[1]), most)
 
 

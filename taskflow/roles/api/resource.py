@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 
 from starlette.requests import ClientDisconnect, Request
 from starlette.types import Receive, Scope, Send
 
 from taskflow.roles.api.client import Gate
+from taskflow.roles.api.deadline import Deadline
 from taskflow.roles.api.edge import REQUEST_ID
 from taskflow.roles.api.operation import Handler
 from taskflow.roles.api.problems import LATE, Problem, problem_of, unavailable
@@ -25,7 +25,7 @@ class Resource:
 
     def __init__(self, handlers: Mapping[str, Handler], *, deadline: float, gate: Gate | None) -> None:
         self.handlers = dict(handlers)
-        self._deadline = deadline
+        self._deadline = Deadline(deadline)
         self._gate = gate
         methods = sorted({*handlers, *({"HEAD"} if "GET" in handlers else ())})
         self._allow = ", ".join(methods).encode()
@@ -41,8 +41,7 @@ class Resource:
                 raise Problem(405, "method-not-allowed", detail, headers=[(b"allow", self._allow)])
             if self._gate is not None and method == "POST":
                 await self._gate.enter(scope)
-            async with asyncio.timeout(self._deadline):
-                answer = await handler(Request(scope, receive))
+            answer = await self._deadline.within(handler(Request(scope, receive)))
         except ClientDisconnect:
             return
         except TimeoutError:

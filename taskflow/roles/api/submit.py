@@ -150,7 +150,7 @@ def idempotency_key(request: Request) -> str | None:
     Raises:
         Problem: it is repeated, too long, or holds more than printable ASCII.
     """
-    value = header(request, "Idempotency-Key")
+    value = header(request, b"idempotency-key")
     if value is None:
         return None
     key = value.strip()

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from taskflow.adapters.sql.postgres import move
 from taskflow.adapters.sql.postgres.database import Connection, Database
-from taskflow.adapters.sql.postgres.rows import CLAIMED, CLOCK, RUNNABLE, claim_of, error_text, ticket_of
+from taskflow.adapters.sql.postgres.rows import (
+    CLAIM_COLUMNS,
+    CLAIMED,
+    CLOCK,
+    RUNNABLE,
+    STATES,
+    claim_of,
+    error_text,
+    ticket_of,
+)
 from taskflow.core.job import Claim, LaneKey, Outcome, State
 from taskflow.core.lifecycle import Settlement
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, DEADLINE_SLACK_SECONDS
@@ -41,9 +49,6 @@ asked AS MATERIALIZED (
 RETURNING {CLAIMED}"""
 
 
-NAMES: Final = ", ".join(field.name for field in fields(Claim))
-
-
 def _draw(suspects: str) -> str:
     return f"""
 WITH {CLOCK},
@@ -59,7 +64,7 @@ asked AS MATERIALIZED (
     WHERE lanes.queue NOT IN {PAUSED} AND {ALIVE}
     LIMIT $7),
 started AS ({START} RETURNING {CLAIMED}, asked.place, queued_at)
-SELECT {NAMES} FROM started ORDER BY place, queued_at, id"""
+SELECT {CLAIM_COLUMNS} FROM started ORDER BY place, queued_at, id"""
 
 
 # Each kind has its own partial index, which fits a literal only.
@@ -161,7 +166,7 @@ async def _settle(connection: Connection, settlements: Sequence[Settlement], now
         if row is None or one is not asked[token]:
             settled.append(Settled(one.id, one.epoch, _already(one, closed)))
             continue
-        state = State(row["state"])
+        state = STATES[row["state"]]
         settled.append(Settled(one.id, one.epoch, state, ticket_of(row) if state is State.QUEUED else None))
     return settled
 

@@ -10,13 +10,12 @@ import random
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
 from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.errors import Lost
-from taskflow.adapters.sql.postgres.rows import CLOCK, ticket_of
+from taskflow.adapters.sql.postgres.rows import CLOCK, STATES, ticket_of
 from taskflow.core.errors import DataRejected, StoreUnavailable
 from taskflow.core.job import Lane, NewJob, State
 from taskflow.core.limits import IDEMPOTENCY_SECONDS
@@ -163,11 +162,11 @@ def _answer(job: NewJob, stored: dict[str, Record], owners: dict[Key, Record]) -
     if owner["state"] is None:
         raise DataRejected(f"the key belongs to job {owner['id']}, which is gone: use another key")
     mine = owner["id"] == job.id
-    return replace(_inserted(owner, created=mine), fingerprint=None if mine else owner["fingerprint"])
+    return _inserted(owner, created=mine)._replace(fingerprint=None if mine else owner["fingerprint"])
 
 
 def _inserted(row: Record, *, created: bool) -> Inserted:
-    state = State(row["state"])
+    state = STATES[row["state"]]
     return Inserted(
         job_id=row["id"],
         created=created,

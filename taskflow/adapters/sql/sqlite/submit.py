@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -231,7 +230,7 @@ def _first(owner: sqlite3.Row, batch: Sequence[Inserted]) -> Inserted:
     if owner["state"] is None:
         for before in batch:
             if before.job_id == owner["job_id"]:
-                return replace(before, created=False, ticket=None, fingerprint=owner["fingerprint"])
+                return before._replace(created=False, ticket=None, fingerprint=owner["fingerprint"])
         raise DataRejected(f"the key belongs to job {owner['job_id']}, which is gone: use another key")
     return Inserted(
         job_id=owner["job_id"],
