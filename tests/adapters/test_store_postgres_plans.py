@@ -11,7 +11,7 @@ import pytest
 
 from taskflow.adapters.sql import PostgresStore
 from taskflow.adapters.sql.postgres import claims, find, rescue, submit, upkeep, workers
-from taskflow.adapters.sql.postgres.database import SETTINGS
+from taskflow.adapters.sql.postgres.database import KEPT, SETTINGS
 from taskflow.core.job import State
 from taskflow.ports.audit import Odd
 from taskflow.ports.store import JobQuery
@@ -205,6 +205,39 @@ async def test_a_burst_is_worked_off_row_by_row(
             await connection.execute(f"SET LOCAL {setting} = '{value}'")
         [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {statement}", *values)
     assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= most, plan
+
+
+@pytest.mark.parametrize("statistics", ["none", "of an empty table", "of a burst"])
+async def test_a_plan_that_is_kept_is_right_for_every_table(empty: str, statistics: str) -> None:
+    """It was made when nobody knew of the burst, or for another size of it, and looks at its hundred rows only."""
+    async with outside(empty) as connection:
+        for setting, value in (SETTINGS | {"plan_cache_mode": KEPT}).items():
+            await connection.execute(f"SET {setting} = '{value}'")
+        await connection.execute(f"PREPARE kept AS {claims.CLAIM}")
+        execute = f"EXECUTE kept(NULL, 'w', '{{task}}', '{{{','.join(FEW)}}}')"
+        await connection.execute(WORKERS, "w", "alive", "[]")
+        if statistics == "of a burst":
+            await connection.execute(BURST, "queued", 0, "")
+            await connection.execute("ANALYZE jobs")
+            await connection.execute("DELETE FROM jobs")
+        if statistics == "of an empty table":
+            await connection.execute("ANALYZE jobs")
+        await connection.execute(execute)
+        await connection.execute(BURST, "queued", 0, "")
+        [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
+        [kept] = await connection.fetch(
+            "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'kept'"
+        )
+    assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= OF_EACH, plan
+    assert tuple(kept) == (2, 0)
+
+
+async def test_plans_are_kept_for_these_and_no_other(store: PostgresStore) -> None:
+    """On the same connection, whatever came before."""
+    mode = "SELECT current_setting('plan_cache_mode') AS mode"
+    for kept in (False, True, True, False):
+        [row] = await store._db.fetch(mode, kept=kept)
+        assert row["mode"] == (KEPT if kept else "force_custom_plan")
 
 
 def looked_at(node: dict[str, Any]) -> float:

@@ -18,8 +18,8 @@ from tests.support import until_sync
 ASKERS: Final = 24
 """At a time of each API: more than the connections of any pool."""
 SECONDS: Final = 6.0
-SLOW: Final = 0.03
-"""Seconds that servers take longer to answer, so that calls overlap."""
+SLOW: Final = {"postgresql": 0.03, "redis": 0.1}
+"""Seconds that servers take longer to answer, so that calls overlap: of Redis, less than a call may take."""
 CHILDREN: Final = 24
 SUSPECTS: Final = 6
 """Jobs in child processes, and those of them that run in the slot for jobs that are thought to kill their workers."""
@@ -30,8 +30,8 @@ QUIET: Final = 60.0
 
 def brim(stage: Stage, ledger: Ledger, seed: int) -> None:
     """Fill every pool of every process; returns when all that was asked for is over."""
-    for server in ("postgresql", "redis"):
-        stage.proxies[server].do(lambda proxy: proxy.delay(SLOW))
+    for server, seconds in SLOW.items():
+        stage.proxies[server].do(lambda proxy, seconds=seconds: proxy.delay(seconds))
     over = threading.Event()
     _children(stage, ledger, over)
     askers = len(stage.apis) * ASKERS

@@ -36,7 +36,7 @@ START: Final = f"""
 UPDATE jobs SET state = 'running', reason = NULL, worker_id = $2, epoch = epoch + 1, attempt = attempt + 1,
     started_at = clock.now, deadline_at = clock.now + make_interval(secs => timeout + {DEADLINE_SLACK_SECONDS}),
     progress = NULL
-FROM asked, clock WHERE jobs.id = asked.id"""
+FROM clock"""
 CLAIM: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
@@ -45,8 +45,9 @@ asked AS MATERIALIZED (
             attempt_base, run, interruptions, snoozes, timeout, created_at
         FROM jobs WHERE jobs.id = wanted.id OFFSET 0 FOR UPDATE) AS found
     WHERE {MAY_RUN} AND crashes < {CRASHES_BEFORE_ISOLATION} AND queue NOT IN {PAUSED} AND {ALIVE})
-{START}
+{START} WHERE jobs.id = ANY(ARRAY(SELECT id FROM asked))
 RETURNING {CLAIMED}"""
+"""Its plan is kept, so it must be the only one: a join, made for an empty table, would read all rows for each of its own."""
 
 
 def _draw(suspects: str) -> str:
@@ -63,7 +64,7 @@ asked AS MATERIALIZED (
         ORDER BY queued_at, id LIMIT $7 FOR UPDATE SKIP LOCKED) AS found
     WHERE lanes.queue NOT IN {PAUSED} AND {ALIVE}
     LIMIT $7),
-started AS ({START} RETURNING {CLAIMED}, asked.place, queued_at)
+started AS ({START}, asked WHERE jobs.id = asked.id RETURNING {CLAIMED}, asked.place, queued_at)
 SELECT {CLAIM_COLUMNS} FROM started ORDER BY place, queued_at, id"""
 
 
@@ -112,7 +113,8 @@ class ClaimsPart:
     ) -> list[Claim]:
         """queued -> running for rows by id."""
         wanted = list(dict.fromkeys(job_ids))
-        rows = {row["id"]: row for row in await self._db.fetch(CLAIM, now, worker, list(tasks), sorted(wanted))}
+        found = await self._db.fetch(CLAIM, now, worker, list(tasks), sorted(wanted), kept=True)
+        rows = {row["id"]: row for row in found}
         return [claim_of(rows[job_id]) for job_id in wanted if job_id in rows]
 
     async def draw(

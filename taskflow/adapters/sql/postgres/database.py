@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
-from typing import Any, Final, TypeAlias, TypeVar
+from typing import Any, Final, TypeAlias, TypeVar, cast
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -41,6 +41,8 @@ SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "10000",
     "timezone": "UTC",
 }
+KEPT: Final = "force_generic_plan"
+"""The plan cache's mode for statements that can have one plan only; it costs as much to make as 20 of their rows to write."""
 CONFLICTS: Final = ("40001", "40P01")
 """Two transactions stood in each other's way: this one was undone and may simply go again."""
 TRIES: Final = 3
@@ -52,6 +54,18 @@ must not make everybody else connect anew."""
 def settings_of(target: Target) -> dict[str, str]:
     """What a session or, behind a transaction pooler, each transaction is set to."""
     return SETTINGS | ({"search_path": f'"{target.schema}"'} if target.schema else {})
+
+
+class Session(asyncpg.Connection):
+    """A connection that knows whether plans are kept on it."""
+
+    kept = False
+
+    async def keep_plans(self, *, kept: bool) -> None:
+        """Set the session so, where it is not."""
+        if kept is not self.kept:
+            await self.execute(f"SET plan_cache_mode = {KEPT if kept else SETTINGS['plan_cache_mode']}")
+            self.kept = kept
 
 
 async def connect(target: Target, name: str, **settings: str) -> Raw:
@@ -107,6 +121,7 @@ class Database:
         try:
             self._pool = asyncpg.create_pool(
                 **_arguments(self.target, self.name),
+                connection_class=Session,
                 min_size=0,
                 max_size=self._size,
                 max_inactive_connection_lifetime=IDLE_SECONDS,
@@ -131,16 +146,24 @@ class Database:
             pool.terminate()
 
     async def fetch(
-        self, statement: str, *values: Any, within: float = CALL_SECONDS, acquire: float = ACQUIRE_SECONDS
+        self,
+        statement: str,
+        *values: Any,
+        kept: bool = False,
+        within: float = CALL_SECONDS,
+        acquire: float = ACQUIRE_SECONDS,
     ) -> list[asyncpg.Record]:
         """The rows of one statement, a transaction of its own."""
-        return await self.run(lambda connection: connection.fetch(statement, *values), within=within, acquire=acquire)
+        return await self.run(
+            lambda connection: connection.fetch(statement, *values), kept=kept, within=within, acquire=acquire
+        )
 
     async def run(
         self,
         work: Callable[[Connection], Awaitable[T]],
         *,
         transaction: bool = False,
+        kept: bool = False,
         within: float = CALL_SECONDS,
         acquire: float = ACQUIRE_SECONDS,
     ) -> T:
@@ -149,6 +172,8 @@ class Database:
         Args:
             work: what to do; done again from the start where the database undid it for a conflict with another.
             transaction: whether its statements are one transaction.
+            kept: whether the plans of its statements are made once: they find their rows by their ids, whatever the
+                statistics say.
             within: seconds for all of it.
             acquire: seconds to wait for a connection, of them.
 
@@ -166,6 +191,8 @@ class Database:
                 async with asyncio.timeout(within):
                     connection = await pool.acquire(timeout=acquire)
                     sent = True
+                    if not self.target.pgbouncer:
+                        await cast("Session", connection).keep_plans(kept=kept)
                     answer = await self._work(connection, work, transaction=transaction)
                 self._silences = 0
                 return answer

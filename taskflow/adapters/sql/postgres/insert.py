@@ -89,7 +89,9 @@ async def insert(database: Database, jobs: Sequence[NewJob], now: datetime | Non
         return []
     end = time.monotonic() + ANSWER_SECONDS
     try:
-        return await database.run(lambda connection: _insert(connection, jobs, now, again=False), within=FIRST_SECONDS)
+        return await database.run(
+            lambda connection: _insert(connection, jobs, now, again=False), kept=True, within=FIRST_SECONDS
+        )
     except Lost as lost:
         return await _made_up(database, jobs, now, end, lost)
 
