@@ -6,6 +6,7 @@ import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from operator import methodcaller
 from typing import Final
 
 from tests.faults.harness import troubles
@@ -31,7 +32,7 @@ QUIET: Final = 60.0
 def brim(stage: Stage, ledger: Ledger, seed: int) -> None:
     """Fill every pool of every process; returns when all that was asked for is over."""
     for server, seconds in SLOW.items():
-        stage.proxies[server].do(lambda proxy, seconds=seconds: proxy.delay(seconds))
+        stage.proxies[server].do(methodcaller("delay", seconds))
     over = threading.Event()
     _children(stage, ledger, over)
     askers = len(stage.apis) * ASKERS
