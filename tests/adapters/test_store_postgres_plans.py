@@ -11,7 +11,7 @@ import pytest
 
 from taskflow.adapters.sql import PostgresStore
 from taskflow.adapters.sql.postgres import claims, find, rescue, submit, upkeep, workers
-from taskflow.adapters.sql.postgres.database import KEPT, SETTINGS
+from taskflow.adapters.sql.postgres.database import KEPT, PLAIN, SETTINGS
 from taskflow.core.job import State
 from taskflow.ports.audit import Odd
 from taskflow.ports.store import JobQuery
@@ -145,7 +145,6 @@ FROM generate_series(1, 8000) AS n"""
 WORKERS = "INSERT INTO workers SELECT $1, 'h', 1, $2, '[]', $3, '{}', now(), now()"
 FEW = [f"j{number:05}" for number in range(80, 8_001, 80)]
 SETTLED = (None, FEW, [1] * 100, ["w"] * 100, ["succeeded"] * 100, ["succeeded"] * 100, [True] * 100, ["1"] * 100)
-DRAWN = (None, "w", ["task"], ["queue"], [1], [None], 100)
 OF_EACH, ONCE = 100 * 30, 8_000 * 12
 """What may be looked at: the hundred rows that it is about; or all of a burst, but not for each of the hundred."""
 
@@ -157,8 +156,6 @@ OF_EACH, ONCE = 100 * 30, 8_000 * 12
         (claims.CLAIM, (None, "w", ["task"], FEW), ("queued", 0, ""), OF_EACH),
         (claims.SETTLE, (*SETTLED, *([[None] * 100] * 4)), ("running", 0, "w"), OF_EACH),
         (submit.PROGRESS, (FEW, [1] * 100, ["w"] * 100, ["{}"] * 100), ("running", 0, "w"), OF_EACH),
-        (claims.DRAW, DRAWN, ("queued", 0, ""), ONCE),
-        (claims.DRAW_SUSPECTS, DRAWN, ("queued", 2, ""), ONCE),
         (upkeep.PROMOTE, (None, 100), ("scheduled", 0, ""), ONCE),
         (upkeep.EXPIRE, (None, 100), ("retrying", 0, ""), ONCE),
         (rescue.ORPHANS, (None, "crashed", None, 100), ("running", 0, "gone"), OF_EACH),
@@ -173,8 +170,6 @@ OF_EACH, ONCE = 100 * 30, 8_000 * 12
         "claim",
         "settle",
         "progress",
-        "draw",
-        "suspects",
         "promote",
         "expire",
         "orphans",
@@ -208,22 +203,33 @@ async def test_a_burst_is_worked_off_row_by_row(
 
 
 @pytest.mark.parametrize("statistics", ["none", "of an empty table", "of a burst"])
-async def test_a_plan_that_is_kept_is_right_for_every_table(empty: str, statistics: str) -> None:
+@pytest.mark.parametrize(
+    ("statement", "values", "crashes"),
+    [
+        (claims.CLAIM, f"'{{{','.join(FEW)}}}'", 0),
+        (claims.DRAW, "'{queue}', '{1}', '{NULL}', 100", 0),
+        (claims.DRAW_SUSPECTS, "'{queue}', '{1}', '{NULL}', 100", 2),
+    ],
+    ids=["claim", "draw", "suspects"],
+)
+async def test_a_plan_that_is_kept_is_right_for_every_table(
+    empty: str, statement: str, values: str, crashes: int, statistics: str
+) -> None:
     """It was made when nobody knew of the burst, or for another size of it, and looks at its hundred rows only."""
     async with outside(empty) as connection:
-        for setting, value in (SETTINGS | {"plan_cache_mode": KEPT}).items():
+        for setting, value in (SETTINGS | KEPT).items():
             await connection.execute(f"SET {setting} = '{value}'")
-        await connection.execute(f"PREPARE kept AS {claims.CLAIM}")
-        execute = f"EXECUTE kept(NULL, 'w', '{{task}}', '{{{','.join(FEW)}}}')"
+        await connection.execute(f"PREPARE kept AS {statement}")
+        execute = f"EXECUTE kept(NULL, 'w', '{{task}}', {values})"
         await connection.execute(WORKERS, "w", "alive", "[]")
         if statistics == "of a burst":
-            await connection.execute(BURST, "queued", 0, "")
+            await connection.execute(BURST, "queued", crashes, "")
             await connection.execute("ANALYZE jobs")
             await connection.execute("DELETE FROM jobs")
         if statistics == "of an empty table":
             await connection.execute("ANALYZE jobs")
         await connection.execute(execute)
-        await connection.execute(BURST, "queued", 0, "")
+        await connection.execute(BURST, "queued", crashes, "")
         [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
         [kept] = await connection.fetch(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'kept'"
@@ -234,10 +240,12 @@ async def test_a_plan_that_is_kept_is_right_for_every_table(empty: str, statisti
 
 async def test_plans_are_kept_for_these_and_no_other(store: PostgresStore) -> None:
     """On the same connection, whatever came before."""
-    mode = "SELECT current_setting('plan_cache_mode') AS mode"
+    modes = (
+        "SELECT current_setting('plan_cache_mode') AS plan_cache_mode, current_setting('enable_sort') AS enable_sort"
+    )
     for kept in (False, True, True, False):
-        [row] = await store._db.fetch(mode, kept=kept)
-        assert row["mode"] == (KEPT if kept else "force_custom_plan")
+        [row] = await store._db.fetch(modes, kept=kept)
+        assert dict(row) == (KEPT if kept else PLAIN)
 
 
 def looked_at(node: dict[str, Any]) -> float:

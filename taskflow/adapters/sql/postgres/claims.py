@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 from taskflow.adapters.sql.postgres import move
 from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.rows import (
-    CLAIM_COLUMNS,
     CLAIMED,
     CLOCK,
     RUNNABLE,
@@ -36,7 +35,10 @@ START: Final = f"""
 UPDATE jobs SET state = 'running', reason = NULL, worker_id = $2, epoch = epoch + 1, attempt = attempt + 1,
     started_at = clock.now, deadline_at = clock.now + make_interval(secs => timeout + {DEADLINE_SLACK_SECONDS}),
     progress = NULL
-FROM clock"""
+FROM clock WHERE jobs.id = ANY(ARRAY(SELECT id FROM asked))
+RETURNING {CLAIMED}"""
+"""The plans of claims are kept, so each must be the only one: a join, planned for an empty table, would read all rows for each
+of its own."""
 CLAIM: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
@@ -45,17 +47,15 @@ asked AS MATERIALIZED (
             attempt_base, run, interruptions, snoozes, timeout, created_at
         FROM jobs WHERE jobs.id = wanted.id OFFSET 0 FOR UPDATE) AS found
     WHERE {MAY_RUN} AND crashes < {CRASHES_BEFORE_ISOLATION} AND queue NOT IN {PAUSED} AND {ALIVE})
-{START} WHERE jobs.id = ANY(ARRAY(SELECT id FROM asked))
-RETURNING {CLAIMED}"""
-"""Its plan is kept, so it must be the only one: a join, made for an empty table, would read all rows for each of its own."""
+{START}"""
 
 
 def _draw(suspects: str) -> str:
     return f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
-    SELECT found.id, lanes.place
-    FROM unnest($4::text[], $5::smallint[], $6::timestamptz[]) WITH ORDINALITY AS lanes (queue, lane, before, place)
+    SELECT found.id
+    FROM unnest($4::text[], $5::smallint[], $6::timestamptz[]) AS lanes (queue, lane, before)
     CROSS JOIN clock
     CROSS JOIN LATERAL (
         SELECT jobs.id FROM jobs
@@ -63,9 +63,8 @@ asked AS MATERIALIZED (
             AND queued_at < coalesce(lanes.before, 'infinity')
         ORDER BY queued_at, id LIMIT $7 FOR UPDATE SKIP LOCKED) AS found
     WHERE lanes.queue NOT IN {PAUSED} AND {ALIVE}
-    LIMIT $7),
-started AS ({START}, asked WHERE jobs.id = asked.id RETURNING {CLAIMED}, asked.place, queued_at)
-SELECT {CLAIM_COLUMNS} FROM started ORDER BY place, queued_at, id"""
+    LIMIT $7)
+{START}, lane, queued_at"""
 
 
 # Each kind has its own partial index, which fits a literal only.
@@ -141,7 +140,10 @@ class ClaimsPart:
             [lane.lane for lane in asked],
             [queued_before[lane] if queued_before else None for lane in asked],
             limit,
+            kept=True,
         )
+        places: dict[tuple[str, int], int] = {lane: place for place, lane in enumerate(asked)}
+        rows.sort(key=lambda row: (places[row["queue"], row["lane"]], row["queued_at"], row["id"]))
         return [claim_of(row) for row in rows]
 
     async def settle(self, settlements: Sequence[Settlement], *, now: datetime | None = None) -> list[Settled]:

@@ -41,8 +41,10 @@ SETTINGS: Final = {
     "idle_in_transaction_session_timeout": "10000",
     "timezone": "UTC",
 }
-KEPT: Final = "force_generic_plan"
-"""The plan cache's mode for statements that can have one plan only; it costs as much to make as 20 of their rows to write."""
+KEPT: Final = {"plan_cache_mode": "force_generic_plan", "enable_sort": "off"}
+"""For statements that can have one plan only, by ids or in the order of an index: it costs as much to make as 20 of their rows
+to write, and one that sorts instead reads the whole backlog."""
+PLAIN: Final = {"plan_cache_mode": SETTINGS["plan_cache_mode"], "enable_sort": "on"}
 CONFLICTS: Final = ("40001", "40P01")
 """Two transactions stood in each other's way: this one was undone and may simply go again."""
 TRIES: Final = 3
@@ -64,7 +66,7 @@ class Session(asyncpg.Connection):
     async def keep_plans(self, *, kept: bool) -> None:
         """Set the session so, where it is not."""
         if kept is not self.kept:
-            await self.execute(f"SET plan_cache_mode = {KEPT if kept else SETTINGS['plan_cache_mode']}")
+            await self.execute("; ".join(f"SET {name} = {value}" for name, value in (KEPT if kept else PLAIN).items()))
             self.kept = kept
 
 
@@ -172,8 +174,7 @@ class Database:
         Args:
             work: what to do; done again from the start where the database undid it for a conflict with another.
             transaction: whether its statements are one transaction.
-            kept: whether the plans of its statements are made once: they find their rows by their ids, whatever the
-                statistics say.
+            kept: whether the plans of its statements are made once, whatever the statistics say; see `KEPT`.
             within: seconds for all of it.
             acquire: seconds to wait for a connection, of them.
 

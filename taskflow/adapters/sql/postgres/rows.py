@@ -22,12 +22,12 @@ _SHOWN: Final = ", ".join(
 )
 LIVE_DOCUMENT: Final = f"{_SHOWN}, NULL::text AS result"
 DONE_DOCUMENT: Final = f"{_SHOWN}, result"
-CLAIM_COLUMNS: Final = ", ".join(Claim._fields)
 CLAIMED: Final = ", ".join(
     {"id": "jobs.id", "worker": "worker_id AS worker", "tries": "attempt - attempt_base AS tries"}.get(name, name)
     for name in Claim._fields
 )
 """In the order of a claim's fields."""
+CLAIM_WIDTH: Final = len(Claim._fields)
 TICKET: Final = "jobs.id, jobs.queue, jobs.lane, jobs.runs_in, jobs.queued_at"
 # Looked up where every job passes: an enumeration takes five times as long to find its member.
 STATES: Final = {state.value: state for state in State}
@@ -86,8 +86,8 @@ def attempt_of(
 
 
 def claim_of(row: Record) -> Claim:
-    """A row that was just claimed."""
-    return Claim._make(row)
+    """A row that was just claimed, whatever follows its columns."""
+    return Claim._make(row[:CLAIM_WIDTH])
 
 
 def ticket_of(row: Record) -> Ticket:
