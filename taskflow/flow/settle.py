@@ -94,14 +94,14 @@ class Settler:
 
     def written(self, settlement: Settlement, settled: Settled) -> None:
         """It is, or is nobody's to write any more."""
-        if settlement.delay is not None:
-            self._due(settlement.delay)
         if settled.state is None:
             self.zombies += 1
             log.warning(
                 "job %s epoch %d: the run was no longer ours; its end was dropped", settlement.id, settlement.epoch
             )
         self._close(settlement)
+        if settlement.delay is not None:
+            self._due(settlement.delay)
 
     def _close(self, settlement: Settlement) -> None:
         self._open.discard((settlement.id, settlement.epoch))

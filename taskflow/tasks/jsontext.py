@@ -88,13 +88,14 @@ def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
                     raise Malformed(f"',' or '}}' is missing at character {_skip(text, end)}")
                 position = after.end()
                 if after[1] == "}":
+                    end = after.end(1)
                     break
         else:
-            position = _skip(text, position + 1)
+            end, position = position + 1, _skip(text, position + 1)
     except (json.JSONDecodeError, StopIteration) as error:
         raise _malformed(error) from None
     if position != len(text):
-        raise Malformed(f"there is more text after the document, at character {position}")
+        raise Malformed(f"there is more text after the document, at character {end}")
     _check_texts(text, value)
     return Document(value, source)
 

@@ -17,8 +17,8 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.core.outage import backoff
 from taskflow.roles.stop import Stop
 from taskflow.wiring import banner, database, logs
-from taskflow.wiring.listeners import shared
-from taskflow.wiring.member import STARTED, Order
+from taskflow.wiring.listeners import listening
+from taskflow.wiring.member import HURRY, STARTED, Order
 from taskflow.wiring.settings import Settings
 
 STEADY: Final = 30.0
@@ -45,14 +45,15 @@ def main(settings: Settings) -> int:
 
 
 class Crew:
-    """The parent: it serves nobody, and holds the sockets, so that nobody is refused while a member is started anew."""
+    """The parent: it serves nobody, and holds the sockets that all members accept from, so that nobody is refused while one of
+    them is started anew, and nobody waits for that one."""
 
     def __init__(self, settings: Settings, revision: str) -> None:
         self._settings = settings
         self._revision = revision
         self._count: int = settings["processes"]
-        self._listeners: list[list[socket.socket]] = [[] for _ in range(self._count)]
-        self._members: dict[int, Process] = {}
+        self._listeners: list[socket.socket] = []
+        self._members: dict[Process, socket.socket] = {}
         self._told = False
         self._exit = 0
 
@@ -61,21 +62,29 @@ class Crew:
         self._stop = Stop()
         loop = asyncio.get_running_loop()
         if "api" in self._settings["roles"]:
-            self._listeners = shared(self._settings["api.host"], self._settings["api.port"], self._count)
+            self._listeners = listening(self._settings["api.host"], self._settings["api.port"])
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ask)
         try:
-            await asyncio.gather(*(self._keep(number, each) for number, each in enumerate(self._listeners)))
+            await asyncio.gather(*(self._keep(number + 1) for number in range(self._count)))
         finally:
             self._close()
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+                # All have ended: one that comes now must not turn that into a death by signal.
+                signal.signal(number, signal.SIG_IGN)
         return self._exit if self._exit >= 0 else 128 - self._exit
 
-    async def _keep(self, number: int, listeners: list[socket.socket]) -> None:
+    async def _keep(self, number: int) -> None:
         """Have one member live until all are to end."""
         failures = 0
         while not self._stop.asked.is_set():
             begun = time.monotonic()
-            started, code = await self._live(number, listeners)
+            try:
+                started, code = await self._live()
+            except (OSError, RuntimeError) as error:
+                log.error("process %d of %d cannot be started: %s", number, self._count, error)  # noqa: TRY400
+                started, code = False, 1
             if self._stop.asked.is_set():
                 self._exit = self._exit or code
                 return
@@ -87,20 +96,20 @@ class Crew:
             failures = 1 if time.monotonic() - begun > STEADY else failures + 1
             pause = backoff(failures, cap=LONGEST)
             how = f"by signal {-code}" if code < 0 else f"with exit code {code}"
-            log.warning("process %d of %d ended %s; started anew in %.1f s", number + 1, self._count, how, pause)
+            log.warning("process %d of %d ended %s; started anew in %.1f s", number, self._count, how, pause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(pause):
                     await self._stop.asked.wait()
 
-    async def _live(self, number: int, listeners: list[socket.socket]) -> tuple[bool, int]:
+    async def _live(self) -> tuple[bool, int]:
         """A member's life.
 
         Returns:
             Whether it had started, and its exit code.
         """
         ours, theirs = socket.socketpair()
-        descriptors = tuple(each.fileno() for each in listeners)
-        place = listeners[0].getsockname()[1] if listeners else None
+        descriptors = tuple(each.fileno() for each in self._listeners)
+        port = self._listeners[0].getsockname()[1] if self._listeners else None
         with ours:
             with theirs:
                 member = await asyncio.create_subprocess_exec(
@@ -113,15 +122,15 @@ class Crew:
                     # In a group of its own: Ctrl-C is for us, and we tell it.
                     process_group=0,
                 )
-            self._members[number] = member
+            self._members[member] = ours
             if self._stop.asked.is_set():
-                member.terminate()
+                _terminate(member)
             started = await self._started(ours, Order(self._settings, descriptors), member)
             if started and not self._told:
                 self._told = True
-                banner.show(self._settings, self._revision, place)
+                banner.show(self._settings, self._revision, port)
             code = await member.wait()
-        del self._members[number]
+            del self._members[member]
         # Told to end before it could hear of it, it ends by the signal itself.
         return started, 0 if code == -signal.SIGTERM and self._stop.asked.is_set() else code
 
@@ -147,11 +156,18 @@ class Crew:
         self._stop.ask()
         # Whom a socket of ours let in, nobody would answer any more.
         self._close()
-        for member in self._members.values():
-            if member.returncode is None:
-                member.terminate()
+        for member, channel in self._members.items():
+            _terminate(member)
+            if self._stop.now.is_set():
+                with contextlib.suppress(OSError):
+                    channel.send(HURRY)
 
     def _close(self) -> None:
-        for each in self._listeners:
-            for listener in each:
-                listener.close()
+        for listener in self._listeners:
+            listener.close()
+
+
+def _terminate(member: Process) -> None:
+    if member.returncode is None:
+        with contextlib.suppress(ProcessLookupError):
+            member.terminate()

@@ -10,14 +10,15 @@ import contextlib
 import pickle
 import socket
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from taskflow.roles.stop import Stop
 from taskflow.wiring.settings import Settings
 from taskflow.wiring.signals import leave_when_told
 
 STARTED: Final = b"started\n"
+HURRY: Final = b"now\n"
 SIZE: Final = 4
 
 
@@ -51,13 +52,16 @@ class Seat:
         with contextlib.suppress(OSError):
             self._channel.send(STARTED)
 
-    def watch(self, gone: Callable[[], None]) -> None:
-        """Call once the parent is gone: nobody else would end this process or start it anew."""
+    def watch(self, stop: Stop) -> None:
+        """Hear the parent: it may be in a hurry, or gone, and then nobody would end this process or start it anew."""
         loop = asyncio.get_running_loop()
 
         def readable() -> None:
-            loop.remove_reader(self._channel)
-            gone()
+            if self._channel.recv(len(HURRY)):
+                stop.now.set()
+            else:
+                loop.remove_reader(self._channel)
+            stop.asked.set()
 
         loop.add_reader(self._channel, readable)
 

@@ -114,7 +114,7 @@ class Runtime:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             if self._seat:
-                self._seat.watch(self._stop.ask)
+                self._seat.watch(self._stop)
             for port in PORTS:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
@@ -196,8 +196,10 @@ class Runtime:
     @contextmanager
     def _signals(self) -> Any:
         loop = asyncio.get_running_loop()
+        # A member is told by its parent, and by whoever tells all processes of a service: only the parent hurries it.
+        ask = self._stop.asked.set if self._seat else self._stop.ask
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._stop.ask)
+            loop.add_signal_handler(number, ask)
         try:
             yield
         finally:

@@ -59,7 +59,9 @@ def _several(values: Mapping[str, Any]) -> Iterator[str]:
     count = values.get("processes", 1)
     if count == 1:
         return
-    alone = [port for port in SHARED if scheme_of(values.get(f"{port}.url", "")) == "memory"]
+    limited = "api" in values.get("roles", ROLES) and values.get("api.rate_limit") is not None
+    ports = (*SHARED, "limiter") if limited else SHARED
+    alone = [port for port in ports if scheme_of(values.get(f"{port}.url", "")) == "memory"]
     if scheme_of(values.get("store.url", "")) == "sqlite":
         alone.insert(0, "store")
     if alone:

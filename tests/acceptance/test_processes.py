@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import partial
@@ -97,6 +98,30 @@ def test_a_stop_ends_all_and_fails_nobody(cluster: Cluster) -> None:
     node.start()
     cluster.ready(workers=2)
     all_finish_once(cluster, load)
+
+
+@real
+def test_one_that_leaves_holds_up_nobody_and_is_let_end(cluster: Cluster) -> None:
+    """New connections go to the other one while it lets its runs end; told twice, as by who tells a whole service, it does not
+    leave them either."""
+    node = cluster.node(ROLES)
+    cluster.ready(workers=2)
+    leaver, other = members(node)
+    jobs = cluster.submit("demo.sleep", {"seconds": 3}, 20)
+    until_sync(lambda: cluster.count("state = 'running'", "jobs") == 20, 20)
+    os.kill(leaver, signal.SIGTERM)
+    os.kill(leaver, signal.SIGTERM)
+    slowest = 0.0
+    while leaver in members(node):
+        asked = time.monotonic()
+        assert httpx2.get(f"{cluster.http.base_url}health/live").status_code == 200
+        slowest = max(slowest, time.monotonic() - asked)
+    assert slowest < 2
+    until_sync(lambda: cluster.count("state = 'succeeded'") == len(jobs), 30)
+    assert cluster.count("interruptions > 0") == 0
+    for pid in (node.pid, other):
+        os.kill(pid, signal.SIGTERM)
+    assert node.wait() == 0
 
 
 @real

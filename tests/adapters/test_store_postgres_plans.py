@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from taskflow.adapters.sql import PostgresStore
-from taskflow.adapters.sql.postgres import claims, find, rescue, submit, upkeep, workers
+from taskflow.adapters.sql.postgres import claims, find, insert, rescue, submit, upkeep, workers
 from taskflow.adapters.sql.postgres.database import KEPT, PLAIN, SETTINGS
 from taskflow.core.job import State
 from taskflow.ports.audit import Odd
@@ -236,6 +236,30 @@ async def test_a_plan_that_is_kept_is_right_for_every_table(
         )
     assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= OF_EACH, plan
     assert tuple(kept) == (2, 0)
+
+
+@pytest.mark.parametrize("statistics", ["none", "of an empty table"])
+async def test_the_owners_of_keys_are_found_one_by_one(empty: str, statistics: str) -> None:
+    """By a plan that was made when there were no keys."""
+    keys = """INSERT INTO idempotency (tenant, route, key, fingerprint, job_id, created_at, expires_at)
+        SELECT 'default', 'r', 'k' || n, 'f', 'j' || lpad(n::text, 5, '0'), now(), now() FROM generate_series(1, 8000) AS n"""
+    hundred = ",".join(f"k{number}" for number in range(80, 8_001, 80))
+    async with outside(empty) as connection:
+        await connection.execute("TRUNCATE idempotency")
+        if statistics == "of an empty table":
+            await connection.execute("ANALYZE idempotency, jobs")
+        for setting, value in (SETTINGS | KEPT).items():
+            await connection.execute(f"SET {setting} = '{value}'")
+        await connection.execute(f"PREPARE kept AS {insert.OWNERS}")
+        execute = (
+            f"EXECUTE kept(array_fill('default'::text, '{{100}}'), array_fill('r'::text, '{{100}}'), '{{{hundred}}}')"
+        )
+        await connection.execute(execute)
+        await connection.execute(keys)
+        await connection.execute(BURST, "queued", 0, "")
+        [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
+        await connection.execute("TRUNCATE idempotency")
+    assert 100 <= looked_at(orjson.loads(plan)[0]["Plan"]) <= OF_EACH, plan
 
 
 async def test_plans_are_kept_for_these_and_no_other(store: PostgresStore) -> None:

@@ -276,8 +276,11 @@ class Runners:
         while True:
             self._loop.tick()
             await asyncio.sleep(TICK)
-            for run in [run for run in self._runs.values() if run.timer is None and run.left_of_time < SOON]:
-                self._arm(run)
+            try:
+                for run in [run for run in self._runs.values() if run.timer is None and run.left_of_time < SOON]:
+                    self._arm(run)
+            except Exception:
+                log.exception("the timeouts of runs were not looked at")
             # Rounds are counted, not the clock: a process that was stopped for a while has no hung loop.
             before, self.silent = self.silent, self.silent + TICK if self._loop.ticked == seen else 0.0
             seen = self._loop.ticked

@@ -37,12 +37,20 @@ class Deadline:
         try:
             return await work
         except asyncio.CancelledError:
-            if task in self._late and task.uncancel() == 0:
+            if self._leave(task) and not task.cancelling():
                 raise TimeoutError from None
             raise
         finally:
-            self._ends.pop(task)
-            self._late.discard(task)
+            self._leave(task)
+
+    def _leave(self, task: asyncio.Task[Any]) -> bool:
+        """Whether it was late; then the cancel that was ours is taken back."""
+        self._ends.pop(task, None)
+        if task not in self._late:
+            return False
+        self._late.discard(task)
+        task.uncancel()
+        return True
 
     def _look(self, loop: asyncio.AbstractEventLoop) -> None:
         self._timer = None

@@ -61,11 +61,12 @@ def settings_of(target: Target) -> dict[str, str]:
 class Session(asyncpg.Connection):
     """A connection that knows whether plans are kept on it."""
 
-    kept = False
+    kept: bool | None = False
 
     async def keep_plans(self, *, kept: bool) -> None:
         """Set the session so, where it is not."""
         if kept is not self.kept:
+            self.kept = None
             await self.execute("; ".join(f"SET {name} = {value}" for name, value in (KEPT if kept else PLAIN).items()))
             self.kept = kept
 
@@ -194,7 +195,7 @@ class Database:
                     sent = True
                     if not self.target.pgbouncer:
                         await cast("Session", connection).keep_plans(kept=kept)
-                    answer = await self._work(connection, work, transaction=transaction)
+                    answer = await self._work(connection, work, transaction=transaction, kept=kept)
                 self._silences = 0
                 return answer
             except FAILURES as error:
@@ -222,12 +223,15 @@ class Database:
         if self._pool is not None:
             await self._pool.expire_connections()
 
-    async def _work(self, connection: Lent, work: Callable[[Connection], Awaitable[T]], *, transaction: bool) -> T:
+    async def _work(
+        self, connection: Lent, work: Callable[[Connection], Awaitable[T]], *, transaction: bool, kept: bool
+    ) -> T:
         if not transaction and not self.target.pgbouncer:
             return await work(connection)
         async with connection.transaction():
             if self.target.pgbouncer:
-                await connection.execute(_set_local(settings_of(self.target)))
+                # Nothing is kept there, but what must not be sorted must not be sorted.
+                await connection.execute(_set_local(settings_of(self.target) | (KEPT if kept else {})))
             return await work(connection)
 
     async def now(self, connection: Connection, given: datetime | None) -> datetime:

@@ -62,12 +62,15 @@ taken AS (
     RETURNING job_id)
 {STORE} WHERE key IS NULL OR id IN (SELECT job_id FROM taken) ORDER BY id"""
 OWNERS: Final = """
-SELECT taken.tenant, route, key, job_id AS id, fingerprint, coalesce(jobs.state, finished.state) AS state,
-    coalesce(jobs.created_at, finished.created_at) AS created_at, coalesce(jobs.run_at, finished.run_at) AS run_at,
-    jobs.queue, jobs.lane, jobs.runs_in, jobs.queued_at
+SELECT asked.tenant, asked.route, asked.key, job_id AS id, fingerprint, coalesce(live.state, over.state) AS state,
+    coalesce(live.created_at, over.created_at) AS created_at, coalesce(live.run_at, over.run_at) AS run_at,
+    live.queue, live.lane, live.runs_in, live.queued_at
 FROM unnest($1::text[], $2::text[], $3::text[]) AS asked (tenant, route, key)
-JOIN idempotency AS taken USING (tenant, route, key)
-LEFT JOIN jobs ON jobs.id = job_id LEFT JOIN finished ON finished.id = job_id"""
+CROSS JOIN LATERAL (SELECT job_id, fingerprint FROM idempotency AS taken
+    WHERE taken.tenant = asked.tenant AND taken.route = asked.route AND taken.key = asked.key OFFSET 0) AS taken
+LEFT JOIN LATERAL (SELECT state, created_at, run_at, queue, lane, runs_in, queued_at FROM jobs
+    WHERE jobs.id = job_id OFFSET 0) AS live ON true
+LEFT JOIN LATERAL (SELECT state, created_at, run_at FROM finished WHERE finished.id = job_id OFFSET 0) AS over ON true"""
 OVER: Final = """
 SELECT id, state, queue, lane, runs_in, created_at, run_at, NULL::timestamptz AS queued_at
 FROM finished WHERE id = ANY($1::text[])"""
