@@ -149,6 +149,24 @@ async def test_a_frozen_link_is_given_up(behind: RabbitBroker, proxy: Proxy, imp
         assert consumption.live
 
 
+async def test_a_link_that_dies_before_it_was_ever_looked_at_is_given_up(
+    behind: RabbitBroker, proxy: Proxy, impatient: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half-open within the first moments of a connection: the look that finds nobody there is the first one, and must not
+    only fail."""
+    monkeypatch.setattr(link, "EXAMINE", 0.3)
+    key, landing = lane_key(), Landing()
+    async with behind as opened, opened.consume([key], 10, landing) as consumption:
+        await until(lambda: consumption.live)
+        before = opened._consume_link.connection
+        proxy.abandon()
+        await until(lambda: opened._consume_link.connection not in {None, before})
+        await until(lambda: consumption.live)
+        sent = tickets_of(key, 1)
+        await deliver(opened, sent)
+        await until(lambda: sent[0] in landing.tickets)
+
+
 async def test_heartbeats_find_a_silent_link(rabbit: House, proxy: Proxy) -> None:
     """The driver ends its own awaits with cancellations then: the supervisor survives them, and connects again."""
     key, landing = lane_key(), Landing()

@@ -32,8 +32,9 @@ class Probe:
             BrokerUnavailable: no answer.
         """
         async with self._asking:
-            connection, channel = await self._open()
+            connection = await self._link.within(ANSWER)
             try:
+                channel = await self._on(connection)
                 found = await call(channel.queue_declare(name, passive=True, timeout=ANSWER), ANSWER)
             except BrokerSilent:
                 self._link.suspect(connection)
@@ -51,16 +52,16 @@ class Probe:
             BrokerUnavailable: it does not.
         """
         async with self._asking:
-            connection, channel = await self._open()
+            connection = await self._link.within(ANSWER)
             try:
+                channel = await self._on(connection)
                 await call(channel.basic_qos(prefetch_count=0, timeout=ANSWER), ANSWER)
             except BrokerSilent:
                 self._link.suspect(connection)
                 raise
 
-    async def _open(self) -> tuple[AbstractConnection, AbstractChannel]:
-        connection = await self._link.within(ANSWER)
+    async def _on(self, connection: AbstractConnection) -> AbstractChannel:
         if self._channel is None or self._channel.is_closed or connection is not self._connection:
-            self._connection = connection
             self._channel = await call(connection.channel(publisher_confirms=False, timeout=ANSWER), ANSWER)
-        return connection, self._channel
+            self._connection = connection
+        return self._channel

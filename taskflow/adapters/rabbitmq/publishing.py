@@ -150,6 +150,8 @@ class Publishing:
                 async with asyncio.timeout_at(end), self._preparing:
                     await self._prepare(connection, lanes)
             except TimeoutError:
+                # Perhaps nobody is there any more: the first call of a connection may be the one that finds it out.
+                self._link.suspect(connection)
                 raise BrokerUnavailable(f"RabbitMQ did not declare the queues within {DEADLINE:g} s") from None
         channel = self._channel_of(connection)
         if channel is None:
