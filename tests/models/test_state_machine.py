@@ -32,7 +32,7 @@ MET: Final = frozenset(_WORDS.split())
 @pytest.mark.parametrize(
     ("house", "examples", "in_full"),
     [
-        pytest.param(stores.memory, 60, 5_000, id="memory"),
+        pytest.param(stores.memory, 120, 5_000, id="memory"),
         pytest.param(stores.sqlite, 16, 1_000, id="sqlite", marks=pytest.mark.adapter("sqlite")),
         pytest.param(stores.postgresql, 6, 300, id="postgresql", marks=pytest.mark.adapter("postgresql")),
     ],
