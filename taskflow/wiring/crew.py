@@ -20,6 +20,7 @@ from taskflow.wiring import banner, database, logs
 from taskflow.wiring.listeners import listening
 from taskflow.wiring.member import HURRY, STARTED, Order
 from taskflow.wiring.settings import Settings
+from taskflow.wiring.signals import hear_no_more
 
 STEADY: Final = 30.0
 """Seconds after which a process that ends is not taken for one that cannot start."""
@@ -41,6 +42,7 @@ def main(settings: Settings) -> int:
         return asyncio.run(Crew(settings, revision).run())
     except TaskFlowError as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
+        hear_no_more()
         return 1
 
 
@@ -71,8 +73,7 @@ class Crew:
             self._close()
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
-                # All have ended: one that comes now must not turn that into a death by signal.
-                signal.signal(number, signal.SIG_IGN)
+            hear_no_more()
         return self._exit if self._exit >= 0 else 128 - self._exit
 
     async def _keep(self, number: int) -> None:

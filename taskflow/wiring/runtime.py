@@ -41,6 +41,7 @@ from taskflow.wiring.member import Seat
 from taskflow.wiring.plugins import PORTS
 from taskflow.wiring.server import ApiServer
 from taskflow.wiring.settings import Settings
+from taskflow.wiring.signals import hear_no_more
 
 OPENING: Final = 15.0
 PING: Final = 1.0
@@ -74,6 +75,7 @@ def main(settings: Settings, seat: Seat | None = None) -> int:
                 return runner.run(Runtime(settings, revision, seat).run())
     except TaskFlowError as error:
         log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
+        hear_no_more()
         return 1
 
 
@@ -205,8 +207,7 @@ class Runtime:
         finally:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
-                # All is closed: one that comes now must not turn a clean end into a death by signal.
-                signal.signal(number, signal.SIG_IGN)
+            hear_no_more()
 
     def _consumer(self) -> Consumer:
         settings, opened = self._settings, self._opened

@@ -11,5 +11,11 @@ def leave_when_told() -> None:
     signal.signal(signal.SIGTERM, _leave)
 
 
+def hear_no_more() -> None:
+    """This process ends with its own code: being told so now must not turn that into a death by signal."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
     raise SystemExit(0)
