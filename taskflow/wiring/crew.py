@@ -41,8 +41,8 @@ def main(settings: Settings) -> int:
         revision = database.prepare(settings["store.url"], migrate=settings.migrate)
         return asyncio.run(Crew(settings, revision).run())
     except TaskFlowError as error:
-        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
         hear_no_more()
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
         return 1
 
 

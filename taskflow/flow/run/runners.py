@@ -279,7 +279,7 @@ class Runners:
             try:
                 for run in [run for run in self._runs.values() if run.timer is None and run.left_of_time < SOON]:
                     self._arm(run)
-            except Exception:
+            except Exception:  # whatever one run's stop raises, the others' timeouts have no other clock
                 log.exception("the timeouts of runs were not looked at")
             # Rounds are counted, not the clock: a process that was stopped for a while has no hung loop.
             before, self.silent = self.silent, self.silent + TICK if self._loop.ticked == seen else 0.0

@@ -152,9 +152,7 @@ class Stage:
 
     def _could_not_start(self, node: Node, code: int) -> bool:
         """While the store is away nobody starts: it says so, and whoever looks after processes starts it again."""
-        # Told to end while it was at its end.
-        told = node.doomed == 0 and code == -signal.SIGTERM
-        could_not = (code == 1 or told) and "cannot start" in node.output[node.said :]
+        could_not = code == 1 and "cannot start" in node.output[node.said :]
         self.refused_starts += could_not
         return could_not
 

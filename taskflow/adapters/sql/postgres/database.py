@@ -59,7 +59,7 @@ def settings_of(target: Target) -> dict[str, str]:
 
 
 class Session(asyncpg.Connection):
-    """A connection that knows whether plans are kept on it."""
+    """A connection that knows whether plans are kept on it; `None` where a change of that was not answered."""
 
     kept: bool | None = False
 
