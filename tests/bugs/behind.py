@@ -33,6 +33,10 @@ class Behind:
         found = "', '".join(ids)
         return self.cluster.count(f"id IN ('{found}') AND state = 'succeeded'") == len(ids)
 
+    def ready(self) -> bool:
+        """Whether the process says that all its roles work."""
+        return bool(self.cluster.http.get("/health/ready").status_code == 200)
+
     def part(self, proxy: ProxyThread) -> None:
         """Cut every connection, and let no new one be made."""
         proxy.do(Proxy.part)
