@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import asyncio
 import fcntl
+import socket
 import termios
 from typing import Any, Final
 
@@ -14,6 +15,10 @@ HEAD: Final = 2.0
 """Seconds that the rest of a request's head gets at a stop."""
 LINGER: Final = 0.5
 """Seconds that an idle connection is kept at a stop, and that a closed one is still read from."""
+
+TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
+TCP_CLOSE: Final = b"\7"
+"""The first byte of what Linux tells: the state."""
 
 
 class Connection(HttpToolsProtocol):
@@ -29,6 +34,11 @@ class Connection(HttpToolsProtocol):
         self._head_is_coming = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        if _was_reset(transport):
+            # It gave up before it was accepted. What it wanted can still be read, and would only keep others waiting.
+            self.transport = transport
+            transport.abort()
+            return
         super().connection_made(_GentleEnd(transport))
 
     def data_received(self, data: bytes) -> None:
@@ -105,6 +115,14 @@ class _GentleEnd(asyncio.Transport):
         self._transport.write_eof()
         self._transport.resume_reading()
         asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+
+
+def _was_reset(transport: asyncio.BaseTransport) -> bool:
+    """Whether the other side has reset the connection, as far as the system knows."""
+    if TCP_INFO is None:
+        return False
+    state: bytes = transport.get_extra_info("socket").getsockopt(socket.IPPROTO_TCP, TCP_INFO, 1)
+    return state == TCP_CLOSE
 
 
 def _unread(transport: asyncio.BaseTransport) -> int:

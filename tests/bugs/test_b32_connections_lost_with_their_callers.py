@@ -26,7 +26,7 @@ from tests.support import FULL, until_sync
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis")
 ABORTED = 20_000 if FULL else 600
 CANCELLED = 3_000 if FULL else 300
-NOISE = 2.0
+NOISE = 0.8
 
 
 def aborted(port: int, chance: random.Random) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -25,11 +26,13 @@ class App:
 
     def __init__(self) -> None:
         self.go = asyncio.Event()
+        self.asked = 0
         self.held = 0
         self.ended = 0
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """ASGI."""
+        self.asked += 1
         if scope["path"] == "/held":
             self.held += 1
             await self.go.wait()
@@ -184,6 +187,20 @@ async def test_who_was_let_in_and_not_yet_accepted_is_served() -> None:
         answers = await asyncio.gather(*map(rest, connections))
         assert all(answer.endswith(b"hello") for answer in answers)
         await closing
+
+
+async def test_who_gave_up_before_being_accepted_keeps_nobody_waiting() -> None:
+    """What a reset connection brought can still be read: thousands of such requests would be worked off for nobody."""
+    async with serving() as house:
+        for _ in range(50):
+            gone = house.connect()
+            gone.send(request())
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            gone.close()
+        connection = house.connect()
+        connection.send(request())
+        assert (await hear(connection)).endswith(b"hello")
+        assert house.app.asked == 1
 
 
 async def test_an_answer_to_a_request_that_was_not_read_arrives() -> None:

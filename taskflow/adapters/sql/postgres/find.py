@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
 import orjson
 import sqlalchemy as sa
@@ -20,66 +21,92 @@ _DIALECT: Final = dialect()  # type: ignore[no-untyped-call]
 _SHOWN: Final = [name for name in SHARED if name not in {"lane", "runs_in"}]
 
 
+class Shape(NamedTuple):
+    """What a statement depends on; all else are values."""
+
+    states: frozenset[State]
+    asked: frozenset[str]
+    ascending: bool
+
+
 def page(query: JobQuery) -> tuple[str, list[Any]]:
     """The statement of a page and its values."""
+    values = {name: value for name, value in _values(query).items() if value is not None}
+    statement, names = _statement(Shape(query.states, frozenset(values), query.ascending))
+    return statement, [values[name] for name in names]
+
+
+def _values(query: JobQuery) -> dict[str, Any]:
+    at, job = query.after or (None, None)
+    return {
+        "tenant": query.tenant,
+        "limit": query.limit,
+        "task": query.task,
+        "queue": query.queue,
+        "tag": None if query.tag is None else orjson.dumps([query.tag]).decode(),
+        # An error is an array that begins with its type; its text may hold what jsonb refuses.
+        "error": None if query.error_type is None else orjson.dumps([query.error_type]).decode()[:-1] + ",",
+        "created_after": query.created_after,
+        "created_before": query.created_before,
+        "after_at": at,
+        "after_id": job,
+    }
+
+
+@lru_cache(maxsize=1_024)
+def _statement(shape: Shape) -> tuple[str, tuple[str, ...]]:
+    """Text as the driver takes it, and the names of its values in their order. Making one costs some milliseconds."""
     # Each side is cut before they are merged, so that a page costs two index ranges.
     sides = [
-        _side(query, table, query.states & held)
+        _side(shape, table, shape.states & held)
         for table, held in ((jobs, LIVE_STATES), (finished, DONE_STATES))
-        if not query.states or query.states & held
+        if not shape.states or shape.states & held
     ]
     merged = sa.union_all(*sides).subquery("merged")
-    statement = sa.select(merged).order_by(*_order(query, merged)).limit(query.limit)
-    return compiled(statement)
-
-
-def compiled(statement: sa.sql.ClauseElement) -> tuple[str, list[Any]]:
-    """A statement as the driver takes it, and its values in order."""
+    statement = sa.select(merged).order_by(*_order(shape, merged)).limit(_value("limit", sa.BigInteger))
     made = statement.compile(dialect=_DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(made), [made.params[name] for name in getattr(made, "positiontup", None) or ()]
+    return str(made), tuple(made.positiontup or ())
 
 
-def _side(query: JobQuery, table: sa.Table, states: frozenset[State]) -> sa.Select[Any]:
+def _side(shape: Shape, table: sa.Table, states: frozenset[State]) -> sa.Select[Any]:
     columns = [table.c[name].label("worker" if name == "worker_id" else name) for name in _SHOWN]
     result = table.c.result if table is finished else sa.cast(sa.null(), sa.Text).label("result")
-    statement = sa.select(*columns, result).where(table.c.tenant == query.tenant, *_conditions(query, table))
+    statement = sa.select(*columns, result).where(*_conditions(shape, table))
     if states:
         # As literals, or no partial index fits.
         names: list[sa.ColumnElement[str]] = [sa.literal_column(f"'{state}'") for state in sorted(states)]
         statement = statement.where(table.c.state == names[0] if len(names) == 1 else table.c.state.in_(names))
-    cut = statement.order_by(*_order(query, table)).limit(query.limit).subquery()
+    cut = statement.order_by(*_order(shape, table)).limit(_value("limit", sa.BigInteger)).subquery()
     return sa.select(cut)
 
 
-def _conditions(query: JobQuery, table: sa.Table) -> list[sa.ColumnElement[bool]]:
-    conditions: list[sa.ColumnElement[bool]] = []
-    if query.task is not None:
-        conditions.append(table.c.task == query.task)
-    if query.queue is not None:
-        conditions.append(table.c.queue == query.queue)
-    if query.tag is not None:
-        wanted = sa.bindparam("tag", orjson.dumps([query.tag]).decode(), sa.Text, unique=True)
-        conditions.append(table.c.tags != sa.literal_column("'[]'"))
-        conditions.append(_jsonb(table.c.tags).op("@>", is_comparison=True)(_jsonb(wanted)))
-    if query.error_type is not None:
-        # An error is an array that begins with its type; its text may hold what jsonb refuses.
-        head = orjson.dumps([query.error_type]).decode()[:-1] + ","
-        conditions.append(sa.func.starts_with(table.c.error, sa.bindparam("head", head, sa.Text, unique=True)))
-    if query.created_after is not None:
-        conditions.append(table.c.created_at >= query.created_after)
-    if query.created_before is not None:
-        conditions.append(table.c.created_at < query.created_before)
-    if query.after is not None:
-        place = sa.tuple_(table.c.created_at, table.c.id)
-        edge = sa.tuple_(*query.after, types=[table.c.created_at.type, table.c.id.type])
-        conditions.append(place > edge if query.ascending else place < edge)
-    return conditions
+def _conditions(shape: Shape, table: sa.Table) -> list[sa.ColumnElement[bool]]:
+    at, job = _value("after_at", table.c.created_at.type), _value("after_id", table.c.id.type)
+    place, edge = sa.tuple_(table.c.created_at, table.c.id), sa.tuple_(at, job)
+    every: dict[str, list[sa.ColumnElement[bool]]] = {
+        "tenant": [table.c.tenant == _value("tenant", sa.Text)],
+        "task": [table.c.task == _value("task", sa.Text)],
+        "queue": [table.c.queue == _value("queue", sa.Text)],
+        "tag": [
+            table.c.tags != sa.literal_column("'[]'"),
+            _jsonb(table.c.tags).op("@>", is_comparison=True)(_jsonb(_value("tag", sa.Text))),
+        ],
+        "error": [sa.func.starts_with(table.c.error, _value("error", sa.Text))],
+        "created_after": [table.c.created_at >= _value("created_after", table.c.created_at.type)],
+        "created_before": [table.c.created_at < _value("created_before", table.c.created_at.type)],
+        "after_id": [place > edge if shape.ascending else place < edge],
+    }
+    return [condition for name, conditions in every.items() if name in shape.asked for condition in conditions]
+
+
+def _value(name: str, kind: Any) -> sa.BindParameter[Any]:
+    return sa.bindparam(name, type_=kind)
 
 
 def _jsonb(text: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
     return sa.cast(text, JSONB)
 
 
-def _order(query: JobQuery, of: sa.FromClause) -> list[sa.ColumnElement[Any]]:
+def _order(shape: Shape, of: sa.FromClause) -> list[sa.ColumnElement[Any]]:
     columns = (of.c.created_at, of.c.id)
-    return [column.asc() if query.ascending else column.desc() for column in columns]
+    return [column.asc() if shape.ascending else column.desc() for column in columns]
