@@ -25,6 +25,7 @@ def test_the_link_is_cut_while_jobs_run(behind: Behind, report: Report) -> None:
     cluster, cuts = behind.cluster, behind.broker.faults["cut"]
     every: list[str] = []
     for _ in range(ROUNDS):
+        until_sync(behind.ready, 20)
         ids = cluster.submit("demo.sleep", {"seconds": AWAY + 0.5}, count=20)
         until_sync(lambda: cluster.count("state = 'running'", "jobs") >= 20, 20)
         ids += cluster.submit("demo.echo", count=20)
@@ -36,6 +37,7 @@ def test_the_link_is_cut_while_jobs_run(behind: Behind, report: Report) -> None:
         [new] = cluster.submit("demo.echo")
         assert cluster.job(new, wait=15)["state"] == "succeeded"
         assert time.monotonic() - back < 15
+        until_sync(behind.ready, 20)
         every += [*ids, new]
         # Once more where nothing keeps the client from coming back at once.
         behind.broker.do(Proxy.cut)
@@ -43,4 +45,6 @@ def test_the_link_is_cut_while_jobs_run(behind: Behind, report: Report) -> None:
     once = "', '".join(every)
     assert cluster.count(f"id IN ('{once}') AND epoch = 1 AND attempt = 1 AND crashes = 0") == len(every)
     assert "Traceback" not in behind.node.output
-    report("B25", scale=f"{len(every)} jobs", faults=behind.broker.faults["cut"] - cuts)
+    met = behind.broker.faults["cut"] - cuts
+    assert met >= 2 * ROUNDS, "a link that is not up cannot be cut"
+    report("B25", scale=f"{len(every)} jobs", faults=met)
