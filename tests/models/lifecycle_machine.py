@@ -22,13 +22,25 @@ QUEUES: Final = ("one", "two")
 LANES: Final = [LaneKey(queue, lane) for lane in Lane for queue in QUEUES]
 ANY: Final = st.integers(0, 99)
 """Which one, of however many there are."""
-ENDINGS: Final = st.builds(
-    Ending,
-    outcome=st.sampled_from([each for each in Outcome if each is not Outcome.LOST]),
-    error=st.just(ErrorInfo("E", "no")),
-    after=st.sampled_from([None, 5.0]),
-    final=st.booleans(),
+ENDINGS: Final = st.one_of(
+    st.builds(
+        Ending,
+        st.just(Outcome.SUCCEEDED),
+        result=st.sampled_from(['{"n":1}', "null"]),
+        error=st.sampled_from([None, ErrorInfo("E", "no")]),
+        after=st.none(),
+        final=st.just(False),
+    ),
+    st.builds(
+        Ending,
+        outcome=st.sampled_from([each for each in Outcome if each not in {Outcome.SUCCEEDED, Outcome.LOST}]),
+        result=st.none(),
+        error=st.just(ErrorInfo("E", "no")),
+        after=st.sampled_from([None, 5.0]),
+        final=st.booleans(),
+    ),
 )
+"""As runs end: of a tuple, what is not said would be made up from the types of its fields."""
 
 
 class LifecycleMachine(StoreMachine):
