@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import logging
 import threading
@@ -20,6 +21,7 @@ from taskflow.core.job import Outcome, RunsIn
 from taskflow.flow import capture
 from taskflow.flow.run import StopReason, runners
 from taskflow.flow.run.loop import LifespanFailed
+from taskflow.flow.run.run import Run
 from taskflow.flow.run.runners import Runners
 from tests.flow.house import RunsHouse
 from tests.support import until, until_sync
@@ -71,6 +73,25 @@ async def test_a_value_succeeds_and_an_exception_says_how_it_failed() -> None:
             assert (ending.outcome, ending.final) == (outcome, final), kind
         assert house.runners.free(RunsIn.ASYNC) == 8
     assert {len(endings) for endings in house.endings.values()} == {1}
+
+
+@task("t.plain")
+def plain(n: int) -> int:
+    return n
+
+
+@pytest.mark.parametrize("name", ["t.value", "t.plain", "t.raises"])
+async def test_a_run_that_is_over_leaves_nothing_for_the_garbage_collector(name: str) -> None:
+    """Objects that hold each other stay until it comes round, which costs more the more there are."""
+    payload: dict[str, Any] = {"kind": "other"} if name == "t.raises" else {"n": 1}
+    async with (house := RunsHouse.of(value, plain, raises)).runners:
+        gc.disable()
+        try:
+            for _ in range(20):
+                await house.ending(house.start(name, **payload))
+            await until(lambda: not any(isinstance(each, Run) for each in gc.get_objects()))
+        finally:
+            gc.enable()
 
 
 class Leaves(Exception):

@@ -80,7 +80,7 @@ class Children:
         served = False
         try:
             child = await self._child(run)
-            run.stopping = lambda: child.stop(run)
+            run.stopping = child.stop
             ending = await child.run(run, self._lease)
             served = True
         except NotStarted as error:
@@ -140,7 +140,7 @@ class Children:
         self._busy.add(child)
         try:
             if run is not None:
-                run.stopping = child.kill
+                run.stopping = lambda _: child.kill()
             if self._closed or (run is not None and run.is_cancelled()):
                 child.kill()
             await child.ready()

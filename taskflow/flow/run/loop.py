@@ -80,11 +80,14 @@ class HandlerLoop:
 
     def start(self, run: Run) -> None:
         """Hand a run over; a burst of them wakes the loop once."""
-        run.stopping = partial(self._on_loop, self._cancel, run)
+        run.stopping = self._stop_run
         self._incoming.append(run)
         if not self._woken:
             self._woken = True
             run.main.call_soon(self._hand_over)
+
+    def _stop_run(self, run: Run) -> None:
+        self._on_loop(self._cancel, run)
 
     def _hand_over(self) -> None:
         self._woken = False

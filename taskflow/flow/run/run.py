@@ -33,7 +33,7 @@ class Run:
         began: when its handler was about to be called, on the monotonic clock; `None` before.
         reason: why it was asked to stop, `None` where it was not.
         left: whether it was left behind: reported, though its handler goes on.
-        stopping: how it is told.
+        stopping: how it is told; given the run, which would otherwise lie about, holding itself, for the garbage collector.
     """
 
     __slots__ = (
@@ -67,7 +67,7 @@ class Run:
         self.reason: StopReason | None = None
         self.ended = False
         self.left = False
-        self.stopping: Callable[[], None] | None = None
+        self.stopping: Callable[[Run], None] | None = None
         self.timer: asyncio.TimerHandle | None = None
         self._effects = effects
         self._finished = finished

@@ -178,7 +178,7 @@ class Runners:
         if run.withdraw():
             return
         if run.stopping:
-            run.stopping()
+            run.stopping(run)
         assert self._main is not None
         self._main.call_later(ABANDON if reason is not StopReason.SHUTDOWN else 0.5, self._abandon, run)
 

@@ -46,6 +46,7 @@ class Threads:
     def _work(self) -> None:
         while (run := self._queue.get()) is not None:
             contextvars.copy_context().run(self._run, run)
+            del run  # an idle thread holds nobody's payload
             with self._lock:
                 self._idle += 1
 
