@@ -1,4 +1,4 @@
-"""An HTTP connection that ends without costing anybody a request: uvicorn's, but it takes its leave."""
+"""An HTTP connection that ends without costing anybody a request: uvicorn's, but it takes its leave, and saves packets."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ HEAD: Final = 2.0
 """Seconds that the rest of a request's head gets at a stop."""
 LINGER: Final = 0.5
 """Seconds that an idle connection is kept at a stop, and that a closed one is still read from."""
+PACKET: Final = 16 << 10
+"""Bytes that are worth a write of their own."""
 
 TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
 TCP_CLOSE: Final = b"\7"
@@ -39,7 +41,7 @@ class Connection(HttpToolsProtocol):
             self.transport = transport
             transport.abort()
             return
-        super().connection_made(_GentleEnd(transport))
+        super().connection_made(_Saving(transport, self.loop))
 
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -82,15 +84,19 @@ class Connection(HttpToolsProtocol):
             self.transport.close()
 
 
-class _GentleEnd(asyncio.Transport):
-    """A transport that is closed after the other side has seen that it will be.
+class _Saving(asyncio.Transport):
+    """A transport that writes once in a turn of the loop, and is closed after the other side has seen that it will be.
 
-    A socket that is closed while something unread lies in it resets its connection, and a reset overtakes the answer.
+    A server writes an answer's head and its body apart: a call of the system and a packet for each. And a socket that is
+    closed while something unread lies in it resets its connection, and a reset overtakes the answer.
     """
 
-    def __init__(self, transport: asyncio.Transport) -> None:
+    def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
         self._transport = transport
+        self._loop = loop
+        self._parts: list[Any] = []
+        self._size = 0
         self._closed = False
         self.get_extra_info = transport.get_extra_info  # type: ignore[method-assign]
         self.pause_reading = transport.pause_reading  # type: ignore[method-assign]
@@ -98,13 +104,28 @@ class _GentleEnd(asyncio.Transport):
 
     def write(self, data: Any) -> None:
         # As a transport does: what comes after the end goes nowhere.
-        if not self._closed:
-            self._transport.write(data)
+        if self._closed:
+            return
+        if not self._parts:
+            self._loop.call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        # Nor is much kept: who writes it must hear at once that the other side does not keep up.
+        if self._size >= PACKET:
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._parts:
+            whole = b"".join(self._parts)
+            self._parts.clear()
+            self._size = 0
+            self._transport.write(whole)
 
     def is_closing(self) -> bool:
         return self._closed or self._transport.is_closing()
 
     def close(self) -> None:
+        self._flush()
         if self.is_closing():
             self._transport.close()
             return
@@ -114,7 +135,7 @@ class _GentleEnd(asyncio.Transport):
             return
         self._transport.write_eof()
         self._transport.resume_reading()
-        asyncio.get_running_loop().call_later(LINGER, self._transport.close)
+        self._loop.call_later(LINGER, self._transport.close)
 
 
 def _was_reset(transport: asyncio.BaseTransport) -> bool:

@@ -244,6 +244,23 @@ async def test_handlers_have_ended_when_the_server_has() -> None:
     assert house.app.ended == 1
 
 
+def packets(connection: socket.socket) -> int:
+    """How many with data have come, as Linux counts them (`tcpi_data_segs_in`)."""
+    [count] = struct.unpack_from("I", connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 160), 152)
+    return int(count)
+
+
+@pytest.mark.skipif(not hasattr(socket, "TCP_INFO"), reason="asks Linux")
+async def test_the_head_of_an_answer_and_its_body_share_a_packet() -> None:
+    """Each costs the system as much as reading the request."""
+    async with serving() as house:
+        connection = house.connect()
+        for count in (1, 2, 3):
+            await say(connection, request())
+            await hear(connection)
+            assert packets(connection) == count
+
+
 async def test_an_address_that_is_taken_is_told() -> None:
     """In words, and not by uvicorn's way out of the process."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
