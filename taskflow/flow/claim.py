@@ -71,6 +71,7 @@ class Claimer:
         worker: this worker's present id.
         tasks: names of the tasks of a kind that this worker has.
         start: begins a run.
+        crowded: told of a kind of which more tickets wait than slots are free.
         late: told that tickets were for nothing, and that no more wait: slots are free that were thought taken.
 
     Attributes:
@@ -87,6 +88,7 @@ class Claimer:
         worker: Callable[[], str],
         tasks: Callable[[RunsIn], Sequence[str]],
         start: Callable[[Claim], None],
+        crowded: Callable[[RunsIn], None] = lambda _: None,
         late: Callable[[], None] = lambda: None,
     ) -> None:
         self._claims = claims
@@ -95,6 +97,7 @@ class Claimer:
         self._worker = worker
         self._tasks = tasks
         self._start = start
+        self._crowded = crowded
         self._late = late
         self.bell = Bell()
         self.claimed = 0
@@ -110,6 +113,8 @@ class Claimer:
         for kind in RunsIn:
             count = min(BATCH, self._slots.for_tickets(kind), self._intake.waiting(kind))
             if count:
+                if count < self._intake.waiting(kind):
+                    self._crowded(kind)
                 await self._claim(kind, count)
                 again = True
         # Also while one kind is claimed without a pause: tickets of another, whose slots are full, grow old meanwhile.

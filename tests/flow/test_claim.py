@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+import pytest
+
 from taskflow.core.ids import new_id
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.claim import Claimer, Slots
@@ -65,3 +67,22 @@ async def test_tickets_that_came_too_late_make_the_draw_look() -> None:
     assert late == []
     await claimer.once()
     assert late == ["late"]
+
+
+@pytest.mark.parametrize(("tickets", "told"), [(3, [RunsIn.ASYNC]), (2, [])])
+async def test_more_tickets_than_free_slots_are_a_crowd(tickets: int, told: list[RunsIn]) -> None:
+    """Where they end, the table may have more: not every job of a great many has a ticket."""
+    intake = Intake(lambda: None)
+    crowded: list[RunsIn] = []
+    claimer = Claimer(
+        Nothing(),  # type: ignore[arg-type]
+        intake,
+        Slots(lambda _: 2),
+        worker=lambda: "w",
+        tasks=lambda _: ("t",),
+        start=lambda _: None,
+        crowded=crowded.append,
+    )
+    intake.land(Message(*(ticket(RunsIn.ASYNC) for _ in range(tickets))))
+    await claimer.once()
+    assert crowded == told
