@@ -145,6 +145,7 @@ FROM generate_series(1, 8000) AS n"""
 WORKERS = "INSERT INTO workers SELECT $1, 'h', 1, $2, '[]', $3, '{}', now(), now()"
 FEW = [f"j{number:05}" for number in range(80, 8_001, 80)]
 SETTLED = (None, FEW, [1] * 100, ["w"] * 100, ["succeeded"] * 100, ["succeeded"] * 100, [True] * 100, ["1"] * 100)
+HUNDRED = f"'{{{','.join(FEW)}}}'"
 OF_EACH, ONCE = 100 * 30, 8_000 * 12
 """What may be looked at: the hundred rows that it is about; or all of a burst, but not for each of the hundred."""
 
@@ -155,6 +156,7 @@ OF_EACH, ONCE = 100 * 30, 8_000 * 12
     [
         (claims.CLAIM, (None, "w", ["task"], FEW), ("queued", 0, ""), OF_EACH),
         (claims.SETTLE, (*SETTLED, *([[None] * 100] * 4)), ("running", 0, "w"), OF_EACH),
+        (claims.SUCCEED, (None, FEW, [1] * 100, "w", ["1"] * 100, []), ("running", 0, "w"), OF_EACH),
         (submit.PROGRESS, (FEW, [1] * 100, ["w"] * 100, ["{}"] * 100), ("running", 0, "w"), OF_EACH),
         (upkeep.PROMOTE, (None, 100), ("scheduled", 0, ""), ONCE),
         (upkeep.EXPIRE, (None, 100), ("retrying", 0, ""), ONCE),
@@ -169,6 +171,7 @@ OF_EACH, ONCE = 100 * 30, 8_000 * 12
     ids=[
         "claim",
         "settle",
+        "succeed",
         "progress",
         "promote",
         "expire",
@@ -204,32 +207,33 @@ async def test_a_burst_is_worked_off_row_by_row(
 
 @pytest.mark.parametrize("statistics", ["none", "of an empty table", "of a burst"])
 @pytest.mark.parametrize(
-    ("statement", "values", "crashes"),
+    ("statement", "values", "burst"),
     [
-        (claims.CLAIM, f"'{{{','.join(FEW)}}}'", 0),
-        (claims.DRAW, "'{queue}', '{1}', '{NULL}', 100", 0),
-        (claims.DRAW_SUSPECTS, "'{queue}', '{1}', '{NULL}', 100", 2),
+        (claims.CLAIM, f"'w', '{{task}}', {HUNDRED}", ("queued", 0, "")),
+        (claims.DRAW, "'w', '{task}', '{queue}', '{1}', '{NULL}', 100", ("queued", 0, "")),
+        (claims.DRAW_SUSPECTS, "'w', '{task}', '{queue}', '{1}', '{NULL}', 100", ("queued", 2, "")),
+        (claims.SUCCEED, f"{HUNDRED}, array_fill(1, '{{100}}'), 'w', {HUNDRED}, '{{}}'", ("running", 0, "w")),
     ],
-    ids=["claim", "draw", "suspects"],
+    ids=["claim", "draw", "suspects", "succeed"],
 )
 async def test_a_plan_that_is_kept_is_right_for_every_table(
-    empty: str, statement: str, values: str, crashes: int, statistics: str
+    empty: str, statement: str, values: str, burst: tuple[str, int, str], statistics: str
 ) -> None:
     """It was made when nobody knew of the burst, or for another size of it, and looks at its hundred rows only."""
     async with outside(empty) as connection:
         for setting, value in (SETTINGS | KEPT).items():
             await connection.execute(f"SET {setting} = '{value}'")
         await connection.execute(f"PREPARE kept AS {statement}")
-        execute = f"EXECUTE kept(NULL, 'w', '{{task}}', {values})"
+        execute = f"EXECUTE kept(NULL, {values})"
         await connection.execute(WORKERS, "w", "alive", "[]")
         if statistics == "of a burst":
-            await connection.execute(BURST, "queued", crashes, "")
+            await connection.execute(BURST, *burst)
             await connection.execute("ANALYZE jobs")
             await connection.execute("DELETE FROM jobs")
         if statistics == "of an empty table":
             await connection.execute("ANALYZE jobs")
         await connection.execute(execute)
-        await connection.execute(BURST, "queued", crashes, "")
+        await connection.execute(BURST, *burst)
         [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) {execute}")
         [kept] = await connection.fetch(
             "SELECT generic_plans, custom_plans FROM pg_prepared_statements WHERE name = 'kept'"

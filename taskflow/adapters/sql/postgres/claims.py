@@ -92,6 +92,14 @@ verdict AS MATERIALIZED (
         (NOT charged)::int AS given_back, {move.COUNTS}, now + make_interval(secs => delay) AS new_run_at
     FROM mine, clock),
 {move.WRITTEN}"""
+SUCCEED: Final = f"""
+WITH {CLOCK},
+mine AS MATERIALIZED (
+    SELECT found.id FROM unnest($2::text[], $3::int[]) AS asked (id, epoch) CROSS JOIN LATERAL (
+        SELECT id, epoch, worker_id, state FROM jobs WHERE jobs.id = asked.id OFFSET 0 FOR UPDATE) AS found
+    WHERE found.epoch = asked.epoch AND found.worker_id = $4::text AND found.state = 'running'),
+{move.SUCCEEDED}"""
+"""Settles successes only, as most batches do: without a join there is one plan, which can be kept."""
 CLOSED: Final = """
 SELECT job_id, attempts.epoch, attempts.worker, attempts.outcome, finished.state AS over
 FROM unnest($1::text[], $2::int[]) AS asked (id, epoch)
@@ -150,6 +158,8 @@ class ClaimsPart:
         """End epochs by token."""
         if not settlements:
             return []
+        if _all_succeeded(settlements):
+            return await self._db.run(lambda connection: _succeed(connection, settlements, now), kept=True)
         return await self._db.run(lambda connection: _settle(connection, settlements, now))
 
 
@@ -173,6 +183,40 @@ async def _settle(connection: Connection, settlements: Sequence[Settlement], now
         state = STATES[row["state"]]
         settled.append(Settled(one.id, one.epoch, state, ticket_of(row) if state is State.QUEUED else None))
     return settled
+
+
+def _all_succeeded(settlements: Sequence[Settlement]) -> bool:
+    """Whether they are plain successes of one worker, each of another job."""
+    worker = settlements[0].worker
+    return len({one.id for one in settlements}) == len(settlements) and all(
+        one.outcome is Outcome.SUCCEEDED
+        and one.state is State.SUCCEEDED
+        and one.error is None
+        and one.reason is None
+        and one.worker == worker
+        for one in settlements
+    )
+
+
+async def _succeed(connection: Connection, settlements: Sequence[Settlement], now: datetime | None) -> list[Settled]:
+    asked = sorted(settlements)
+    words = [one.progress for one in asked]
+    rows = await connection.fetch(
+        SUCCEED,
+        now,
+        [one.id for one in asked],
+        [one.epoch for one in asked],
+        asked[0].worker,
+        [one.result for one in asked],
+        words if any(words) else [],
+    )
+    written = {row["id"] for row in rows}
+    missing = [one for one in settlements if one.id not in written]
+    closed = await _closed(connection, missing) if missing else {}
+    return [
+        Settled(one.id, one.epoch, State.SUCCEEDED if one.id in written else _already(one, closed))
+        for one in settlements
+    ]
 
 
 def _columns(asked: Sequence[Settlement]) -> list[list[Any]]:
