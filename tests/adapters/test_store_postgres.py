@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
 from taskflow.adapters.sql import PostgresStore
+from taskflow.adapters.sql.postgres.database import Database
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import Outcome, State
 from taskflow.core.limits import CRASHES_MAX
@@ -81,3 +83,24 @@ class TestBehindAPooler(TestPostgres):
         await emptied(name)
         async with PostgresStore.from_url(url_of(name, pgbouncer="true")) as store:
             yield store
+
+    async def test_upkeep_with_nothing_to_do_asks_once(
+        self, store: StateStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """An idle deployment leaves its database alone."""
+        me = await worker(store, now=T0)
+        await store.sweep(GAP, now=T0)
+        await store.insert([job(), job(delay=600.0)], now=T0)
+        await claimed(store, me, now=T0)
+        asked: list[str] = []
+        fetch = Database.fetch
+
+        async def counted(database: Database, statement: str, *values: Any, **options: Any) -> Any:
+            asked.append(statement)
+            return await fetch(database, statement, *values, **options)
+
+        monkeypatch.setattr(Database, "fetch", counted)
+        assert (await store.sweep(GAP, now=at(1))).in_grace
+        assert len(asked) == 1
+        assert (await store.promote(now=at(1))).next_due == 599.0
+        assert len(asked) == 2

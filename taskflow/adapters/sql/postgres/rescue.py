@@ -21,8 +21,16 @@ TOO_OFTEN: Final = (
     f"CASE outcome WHEN 'crashed' THEN crashes >= {CRASHES_MAX} ELSE interruptions >= {INTERRUPTIONS_MAX} END"
 )
 LENGTH: Final = f"interval '1 second' * {LEASE}"
-WATCHED: Final = f"(SELECT watched_since FROM upkeep WHERE id = 1) <= clock.now - {LENGTH}"
+SINCE: Final = "(SELECT watched_since FROM upkeep WHERE id = 1)"
+WATCHED: Final = f"{SINCE} <= clock.now - {LENGTH}"
 """Whether a worker had its whole lease to be heard while somebody watched."""
+SILENT: Final = f"state = 'alive' AND heartbeat_at < clock.now - {LENGTH} AND {WATCHED}"
+RUNNING: Final = f"jobs.state = 'running' AND {SOUND}"
+ORPHANED: Final = "(worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))"
+LEFT: Final = "worker_id IN (SELECT id FROM workers WHERE state = 'stopped')"
+LATE: Final = (
+    f"deadline_at < clock.now AND EXISTS (SELECT 1 FROM workers WHERE workers.id = jobs.worker_id AND {WATCHED})"
+)
 
 
 def _rescue(whose: str) -> str:
@@ -35,7 +43,7 @@ WITH {CLOCK},
 mine AS MATERIALIZED (
     SELECT jobs.id, attempt AS number, crashes, interruptions, cancel_requested_at IS NOT NULL AS wished,
         $2::text AS outcome, $3::text AS error
-    FROM jobs CROSS JOIN clock WHERE jobs.state = 'running' AND {SOUND} AND {whose}
+    FROM jobs CROSS JOIN clock WHERE {RUNNING} AND {whose}
     ORDER BY worker_id LIMIT $4 FOR UPDATE OF jobs SKIP LOCKED),
 verdict AS MATERIALIZED (
     SELECT id, now, number, outcome, NULL::text AS result, error AS attempt_error, error AS new_error,
@@ -48,24 +56,25 @@ verdict AS MATERIALIZED (
 {move.RESCUED}"""
 
 
-ORPHANS: Final = _rescue(
-    "(worker_id IS NULL OR worker_id NOT IN (SELECT id FROM workers WHERE state IN ('alive','stopped')))"
-)
-LEFT_BEHIND: Final = _rescue("worker_id IN (SELECT id FROM workers WHERE state = 'stopped')")
-OVERDUE: Final = _rescue(
-    f"deadline_at < clock.now AND EXISTS (SELECT 1 FROM workers WHERE workers.id = jobs.worker_id AND {WATCHED})"
-)
+ORPHANS: Final = _rescue(ORPHANED)
+LEFT_BEHIND: Final = _rescue(LEFT)
+OVERDUE: Final = _rescue(LATE)
 MINE: Final = _rescue("worker_id = $5")
 NAMED: Final = _rescue("worker_id = $5 AND (jobs.id, epoch) IN (SELECT * FROM unnest($6::text[], $7::int[]))")
-KNOWN: Final = "known AS MATERIALIZED (SELECT DISTINCT jsonb_array_elements_text(tasks) AS task FROM workers WHERE state = 'alive')"
+KNOWN: Final = """
+known AS MATERIALIZED (
+    SELECT DISTINCT jsonb_array_elements_text(tasks) AS task FROM workers
+    WHERE state = 'alive' AND jsonb_typeof(tasks) = 'array')"""
 # Which tasks are queued is found by one probe of an index for each, however many rows there are.
-PARK: Final = f"""
-WITH RECURSIVE {KNOWN},
+NAMES: Final = """
 names AS (
     (SELECT task FROM jobs WHERE state = 'queued' ORDER BY task LIMIT 1)
     UNION ALL
     SELECT (SELECT jobs.task FROM jobs WHERE state = 'queued' AND jobs.task > names.task ORDER BY jobs.task LIMIT 1)
-    FROM names WHERE names.task IS NOT NULL),
+    FROM names WHERE names.task IS NOT NULL)"""
+PARKED: Final = f"state = 'waiting' AND reason = 'no_worker' AND {SOUND}"
+PARK: Final = f"""
+WITH RECURSIVE {KNOWN}, {NAMES},
 asked AS MATERIALIZED (
     SELECT found.id FROM names CROSS JOIN LATERAL (
         SELECT jobs.id FROM jobs WHERE state = 'queued' AND jobs.task = names.task AND {SOUND}
@@ -78,7 +87,7 @@ UNPARK: Final = f"""
 WITH {CLOCK}, {KNOWN},
 asked AS MATERIALIZED (
     SELECT found.id FROM known CROSS JOIN LATERAL (
-        SELECT jobs.id FROM jobs WHERE state = 'waiting' AND reason = 'no_worker' AND jobs.task = known.task AND {SOUND}
+        SELECT jobs.id FROM jobs WHERE {PARKED} AND jobs.task = known.task
         LIMIT $2 FOR UPDATE SKIP LOCKED) AS found
     LIMIT $2)
 UPDATE jobs SET state = 'queued', reason = NULL, queued_at = now FROM asked, clock WHERE jobs.id = asked.id

@@ -11,11 +11,19 @@ from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.move import CLOSE_WAITING
 from taskflow.adapters.sql.postgres.partitions import Partitions
 from taskflow.adapters.sql.postgres.rescue import (
+    KNOWN,
+    LATE,
+    LEFT,
     LEFT_BEHIND,
     LENGTH,
+    NAMES,
+    ORPHANED,
     ORPHANS,
     OVERDUE,
-    WATCHED,
+    PARKED,
+    RUNNING,
+    SILENT,
+    SINCE,
     Rescued,
     park,
     rescue,
@@ -40,6 +48,18 @@ RETURNING {TICKET}"""
 NEXT_DUE: Final = f"""
 SELECT (extract(epoch FROM run_at) - extract(epoch FROM coalesce($1::timestamptz, clock_timestamp())))::float8 AS left
 FROM jobs WHERE {DUE} ORDER BY run_at LIMIT 1"""
+EXPIRED: Final = f"state IN ('scheduled','waiting','queued','retrying') AND {SOUND}"
+WRONG: Final = " OR ".join(
+    f"EXISTS ({each})"
+    for each in (
+        f"SELECT 1 FROM workers WHERE {SILENT}",
+        *(f"SELECT 1 FROM jobs WHERE {RUNNING} AND {whose}" for whose in (LEFT, ORPHANED, LATE)),
+        f"SELECT 1 FROM jobs WHERE expires_at <= clock.now AND {EXPIRED}",
+        f"WITH {KNOWN} SELECT 1 FROM known WHERE EXISTS (SELECT 1 FROM jobs WHERE {PARKED} AND jobs.task = known.task)",
+        f"WITH RECURSIVE {KNOWN}, {NAMES} SELECT 1 FROM names WHERE names.task NOT IN (SELECT task FROM known)",
+    )
+)
+"""What a sweep is for, in one look: mostly there is nothing, which need not cost a statement for each."""
 # The clock is read when the row is ours: of two sweeps at once none sees the other's ahead of its own time.
 WATCH: Final = f"""
 INSERT INTO upkeep (id, last_sweep_at, watched_since)
@@ -48,18 +68,18 @@ ON CONFLICT (id) DO UPDATE SET (last_sweep_at, watched_since) = (
     SELECT now, CASE WHEN upkeep.last_sweep_at BETWEEN now - $2::interval AND now THEN upkeep.watched_since ELSE now END
     FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock)
 RETURNING EXISTS (
-    SELECT 1 FROM workers WHERE state = 'alive' AND upkeep.last_sweep_at - {LENGTH} < upkeep.watched_since) AS in_grace"""
-SILENT: Final = f"""
+    SELECT 1 FROM workers WHERE state = 'alive' AND upkeep.last_sweep_at - {LENGTH} < upkeep.watched_since) AS in_grace,
+    {WRONG.replace("clock.now", "upkeep.last_sweep_at").replace(SINCE, "upkeep.watched_since")} AS wrong"""
+BURY: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
-    SELECT id FROM workers CROSS JOIN clock WHERE state = 'alive' AND heartbeat_at < now - {LENGTH} AND {WATCHED}
+    SELECT id FROM workers CROSS JOIN clock WHERE {SILENT}
     ORDER BY id FOR UPDATE OF workers SKIP LOCKED)
 UPDATE workers SET state = 'dead' FROM asked WHERE workers.id = asked.id RETURNING workers.id"""
 EXPIRE: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
-    SELECT id FROM jobs WHERE expires_at <= (SELECT now FROM clock)
-        AND state IN ('scheduled','waiting','queued','retrying') AND {SOUND}
+    SELECT id FROM jobs WHERE expires_at <= (SELECT now FROM clock) AND {EXPIRED}
     ORDER BY expires_at LIMIT $2 FOR UPDATE SKIP LOCKED),
 wanted AS (SELECT id, 'expired' AS state, now FROM asked, clock),
 {CLOSE_WAITING}"""
@@ -87,17 +107,27 @@ class UpkeepPart:
 
     async def promote(self, limit: int = 500, *, now: datetime | None = None) -> Promoted:
         """Due rows become queued."""
+        left = await self._left(now)
+        if left is None or left > 0:
+            return Promoted([], left, more=False)
         rows = await self._db.fetch(PROMOTE, now, limit)
-        left = await self._db.fetch(NEXT_DUE, now)
-        next_due = max(0.0, left[0]["left"]) if left else None
-        return Promoted([ticket_of(row) for row in rows], next_due, more=len(rows) == limit)
+        more = len(rows) == limit
+        left = 0.0 if more else await self._left(now)
+        return Promoted([ticket_of(row) for row in rows], left, more=more)
+
+    async def _left(self, now: datetime | None) -> float | None:
+        """Seconds until the next row is due."""
+        rows = await self._db.fetch(NEXT_DUE, now)
+        return max(0.0, rows[0]["left"]) if rows else None
 
     async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order, a statement and a transaction for each condition."""
         [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap))
+        if not watch["wrong"]:
+            return Swept(in_grace=watch["in_grace"])
         each = Conditions()
         tried = each.tried
-        dead = _ids(await tried(self._db.fetch(SILENT, now), []))
+        dead = _ids(await tried(self._db.fetch(BURY, now), []))
         rescues = [
             await tried(rescue(self._db, LEFT_BEHIND, Outcome.INTERRUPTED, limit, now), Rescued()),
             await tried(rescue(self._db, ORPHANS, Outcome.CRASHED, limit, now), Rescued()),

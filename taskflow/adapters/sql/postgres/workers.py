@@ -118,7 +118,7 @@ class WorkersPart:
         """Who is or was there."""
         return [
             WorkerInfo(**{**row, **{name: orjson.loads(row[name]) for name in ("queues", "tasks", "slots")}})
-            for row in await self._db.fetch(WORKERS, within=ASKED_SECONDS)
+            for row in await self._db.fetch(WORKERS, kept=True, within=ASKED_SECONDS)
         ]
 
     @asynccontextmanager
@@ -172,7 +172,7 @@ class CataloguePart:
 
     async def queue_names(self) -> dict[str, bool]:
         """Every queue and whether it is paused."""
-        rows = await self._db.fetch("SELECT name, paused FROM queues", within=ASKED_SECONDS)
+        rows = await self._db.fetch("SELECT name, paused FROM queues", kept=True, within=ASKED_SECONDS)
         return {row["name"]: row["paused"] for row in rows}
 
     async def queues(self) -> list[QueueInfo]:
