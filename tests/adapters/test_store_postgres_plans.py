@@ -242,6 +242,34 @@ async def test_a_plan_that_is_kept_is_right_for_every_table(
     assert tuple(kept) == (2, 0)
 
 
+@pytest.mark.parametrize("statistics", ["none", "of an empty table", "of a burst"])
+@pytest.mark.parametrize("state", ["queued", "running", "scheduled", "retrying", "waiting", "failed"])
+@pytest.mark.parametrize(
+    ("statement", "values", "most"),
+    [(upkeep.NEXT_DUE, "NULL", 10), (upkeep.WATCH, "NULL, '15 s'", ONCE)],
+    ids=["next due", "watch"],
+)
+async def test_a_look_at_the_whole_table_is_as_cheap_by_a_plan_that_is_kept(
+    empty: str, statement: str, values: str, most: int, state: str, statistics: str
+) -> None:
+    """Of a scheduler without work: it reads what it is about, once at most."""
+    async with outside(empty) as connection:
+        for setting, value in (SETTINGS | KEPT).items():
+            await connection.execute(f"SET {setting} = '{value}'")
+        await connection.execute(f"PREPARE kept AS {statement}")
+        await connection.execute(WORKERS, "w", "alive", '["task"]')
+        if statistics == "of a burst":
+            await connection.execute(BURST, state, 0, "w")
+            await connection.execute("ANALYZE jobs")
+            await connection.execute("DELETE FROM jobs")
+        if statistics == "of an empty table":
+            await connection.execute("ANALYZE jobs")
+        await connection.execute(f"EXECUTE kept({values})")
+        await connection.execute(BURST, state, 0, "w")
+        [[plan]] = await connection.fetch(f"EXPLAIN (ANALYZE, FORMAT JSON) EXECUTE kept({values})")
+    assert looked_at(orjson.loads(plan)[0]["Plan"]) <= most, plan
+
+
 @pytest.mark.parametrize("statistics", ["none", "of an empty table"])
 async def test_the_owners_of_keys_are_found_one_by_one(empty: str, statistics: str) -> None:
     """By a plan that was made when there were no keys."""

@@ -117,12 +117,12 @@ class UpkeepPart:
 
     async def _left(self, now: datetime | None) -> float | None:
         """Seconds until the next row is due."""
-        rows = await self._db.fetch(NEXT_DUE, now)
+        rows = await self._db.fetch(NEXT_DUE, now, kept=True)
         return max(0.0, rows[0]["left"]) if rows else None
 
     async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order, a statement and a transaction for each condition."""
-        [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap))
+        [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap), kept=True)
         if not watch["wrong"]:
             return Swept(in_grace=watch["in_grace"])
         each = Conditions()
