@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -31,3 +32,23 @@ def _connections(pid: int) -> Iterator[tuple[str, int]]:
     for line in Path(f"/proc/{pid}/net/tcp").read_text().splitlines()[1:]:
         words = line.split()
         yield words[9], int(words[2].partition(":")[2], 16)
+
+
+def cpu(pid: int) -> float:
+    """Seconds of CPU that a process has used, the system's work for it included; 0 where it is gone."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def family(pid: int) -> list[int]:
+    """A process, its children, theirs, and so on."""
+    found = [pid]
+    for each in found:
+        for path in Path(f"/proc/{each}/task").glob("*/children"):
+            # It may end between two looks.
+            with suppress(OSError):
+                found += [int(child) for child in path.read_text().split()]
+    return found

@@ -43,6 +43,59 @@ class Receiver(Protocol[R_contra]):
         ...
 
 
+class Together(Generic[R]):
+    """Who is told what became of many items, each at its place: a future for each would cost more than writing it.
+
+    Args:
+        count: items; at least one.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._results: list[R | BaseException] = [StoreUnavailable("it was not written")] * count
+        self._left = count
+        self._all: asyncio.Future[list[R | BaseException]] = asyncio.get_running_loop().create_future()
+
+    def place(self, index: int) -> Receiver[R]:
+        """The receiver of one of them."""
+        return _Place(self, index)
+
+    async def results(self) -> list[R | BaseException]:
+        """What was written for each, or the error that it met."""
+        return await self._all
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether nobody waits any more."""
+        return self._all.done()
+
+    def told(self, index: int, result: R | BaseException) -> None:
+        """Of one of them."""
+        self._results[index] = result
+        self._left -= 1
+        if not self._left and not self._all.done():
+            self._all.set_result(self._results)
+
+
+class _Place(Generic[R]):
+    __slots__ = ("_index", "_together")
+
+    def __init__(self, together: Together[R], index: int) -> None:
+        self._together = together
+        self._index = index
+
+    def done(self) -> bool:
+        return self._together.forgotten
+
+    def set_result(self, result: R) -> None:
+        self._together.told(self._index, result)
+
+    def set_exception(self, error: BaseException) -> None:
+        self._together.told(self._index, error)
+
+    def cancel(self) -> None:
+        self._together.told(self._index, asyncio.CancelledError())
+
+
 class Batcher(Generic[T, R]):
     """Turns many `put`s into few `write`s.
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
-from taskflow.core.errors import StoreUnavailable
+from taskflow.core.errors import Invalid, StoreUnavailable
 from taskflow.core.job import Idempotency, NewJob
 from taskflow.flow.admit import Snapshot, UnknownName, admit
 from taskflow.ports.clock import Clock
@@ -16,6 +16,8 @@ from taskflow.tasks.jsontext import Document
 
 FRESH: Final = 10.0
 MISS: Final = 1.0
+TURN: Final = 100
+"""Jobs of a batch that are admitted, or answered for, before others have a turn: a whole one takes as long as a hundred requests."""
 PATIENCE: Final = 1.5
 """Seconds for a look: whoever submits is answered in time."""
 
@@ -41,6 +43,29 @@ class Catalog:
             return admit(document, await self.snapshot(), self._clock.now(), idempotency=key)
         except UnknownName:
             return admit(document, await self.snapshot(MISS), self._clock.now(), idempotency=key)
+
+    async def admit_many(self, items: Iterable[tuple[Document, Idempotency | None]]) -> list[NewJob | Invalid]:
+        """The job of each, or what is wrong with it.
+
+        Raises:
+            StoreUnavailable: the store does not tell what there is.
+        """
+        snapshot, now = await self.snapshot(), self._clock.now()
+        admitted: list[NewJob | Invalid] = []
+        for document, key in items:
+            if len(admitted) % TURN == TURN - 1:
+                await asyncio.sleep(0)
+            try:
+                admitted.append(admit(document, snapshot, now, idempotency=key))
+            except UnknownName:
+                snapshot = await self.snapshot(MISS)
+                try:
+                    admitted.append(admit(document, snapshot, now, idempotency=key))
+                except Invalid as error:
+                    admitted.append(error)
+            except Invalid as error:
+                admitted.append(error)
+        return admitted
 
     async def snapshot(self, oldest: float = FRESH) -> Snapshot:
         """What is known, at most `oldest` seconds old. All who ask meanwhile share one look.

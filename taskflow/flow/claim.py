@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
@@ -12,6 +13,10 @@ from taskflow.flow.loops import Bell
 from taskflow.ports.store import Claims
 
 BATCH: Final = 500
+MANY: Final = 100
+"""Tickets after whose end the table may have more: of a great many jobs only the first have tickets."""
+DRY: Final = 0.05
+"""Seconds without a ticket that are no pause between two messages."""
 
 log = logging.getLogger("taskflow")
 
@@ -71,8 +76,8 @@ class Claimer:
         worker: this worker's present id.
         tasks: names of the tasks of a kind that this worker has.
         start: begins a run.
-        crowded: told of a kind of which more tickets wait than slots are free.
-        late: told that tickets were for nothing, and that no more wait: slots are free that were thought taken.
+        late: told that no more tickets wait though slots are free: the last were for nothing, or many came before.
+        clock: seconds, monotonic.
 
     Attributes:
         claimed: rows claimed by ticket.
@@ -88,8 +93,8 @@ class Claimer:
         worker: Callable[[], str],
         tasks: Callable[[RunsIn], Sequence[str]],
         start: Callable[[Claim], None],
-        crowded: Callable[[RunsIn], None] = lambda _: None,
         late: Callable[[], None] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._claims = claims
         self._intake = intake
@@ -97,8 +102,10 @@ class Claimer:
         self._worker = worker
         self._tasks = tasks
         self._start = start
-        self._crowded = crowded
         self._late = late
+        self._clock = clock
+        self._row = 0
+        self._last = 0.0
         self.bell = Bell()
         self.claimed = 0
         self.told = False
@@ -113,13 +120,22 @@ class Claimer:
         for kind in RunsIn:
             count = min(BATCH, self._slots.for_tickets(kind), self._intake.waiting(kind))
             if count:
-                if count < self._intake.waiting(kind):
-                    self._crowded(kind)
                 await self._claim(kind, count)
                 again = True
         # Also while one kind is claimed without a pause: tickets of another, whose slots are full, grow old meanwhile.
         await self._intake.forget_stale()
-        return 0.0 if again else 1.0
+        return 0.0 if again else self._dry()
+
+    def _dry(self) -> float:
+        """Where many tickets came one after the other and then none, the draw may find more."""
+        if self._row < MANY or any(self._intake.waiting(kind) for kind in RunsIn):
+            return 1.0
+        left = self._last + DRY - self._clock()
+        if left > 0:
+            return left
+        self._row = 0
+        self._late()
+        return 1.0
 
     async def _claim(self, kind: RunsIn, count: int) -> None:
         held = self._intake.take(kind, count)
@@ -128,6 +144,8 @@ class Claimer:
             ids = list(dict.fromkeys(ticket.job_id for ticket, _ in held))
             claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
             self.claimed += len(claims)
+            self._row += len(claims)
+            self._last = self._clock()
             if claims and not self.told:
                 log.info("tickets start jobs")
                 self.told = True

@@ -61,9 +61,8 @@ class Pace:
 
 class Drawer:
     """Finds queued rows without tickets: an idle worker each 1 to 5 s, a busy one each 5 s behind the lanes' fronts.
-    One that found some draws again until it finds none, and as soon as a slot is free where all are taken. One that had
-    too few slots and runs out of tickets looks soon: others may hold more than they can run, and of a great many jobs only
-    the first have tickets.
+    One that found some draws again until it finds none, and as soon as a slot is free where all are taken. One whose
+    slots were all taken and that runs out of tickets looks soon: others may hold more than they can run.
 
     Args:
         lanes: the lanes this worker serves, in the order to draw from.
@@ -100,25 +99,21 @@ class Drawer:
         self._unused = unused
         self._pace = Pace(clock)
         self._rich: set[Well] = set()
-        self._crowded: set[Well] = set()
+        self._full: set[Well] = set()
         self.bell = Bell()
         self.drawn = 0
 
     def started(self, kind: RunsIn) -> None:
         """A run of this kind has begun."""
         if self._slots.full(kind):
-            self.crowded(kind)
-
-    def crowded(self, kind: RunsIn) -> None:
-        """All slots of this kind are taken, or fewer are free than tickets wait."""
-        self._crowded.add(kind)
+            self._full.add(kind)
 
     def ended(self, well: Well) -> None:
         """A run of this kind, or the isolated one, is over."""
         if well in self._rich:
             self.bell.ring()
-        elif well is not ISOLATED and well in self._crowded and self._intake.waiting(well) < self._slots.free(well):
-            self._crowded.discard(well)
+        elif well is not ISOLATED and well in self._full and self._intake.waiting(well) < self._slots.free(well):
+            self._full.discard(well)
             self.hurry()
 
     def hurry(self) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from taskflow.core.errors import StoreUnavailable
 from taskflow.core.job import NewJob
-from taskflow.flow.batch import Batcher
+from taskflow.flow.batch import Batcher, Together
 from taskflow.flow.publish import Publisher
 from taskflow.ports.store import Inserted, Jobs
 
@@ -40,11 +40,23 @@ class Submitter:
             DataRejected: the store refuses a value of this job for good.
             StoreUnavailable: it is not known to be stored.
         """
-        return await (self._keyed if job.idempotency else self._keyless).put(job)
+        return await self._batcher(job).put(job)
 
     async def submit_many(self, jobs: Sequence[NewJob]) -> list[Inserted | BaseException]:
         """Store many; each answers for itself, in order."""
-        return await asyncio.gather(*(self.submit(job) for job in jobs), return_exceptions=True)
+        if not jobs:
+            return []
+        together: Together[Inserted] = Together(len(jobs))
+        for index, job in enumerate(jobs):
+            receiver = together.place(index)
+            try:
+                self._batcher(job).hand(job, receiver)
+            except StoreUnavailable as error:
+                receiver.set_exception(error)
+        return await together.results()
+
+    def _batcher(self, job: NewJob) -> Batcher[NewJob, Inserted]:
+        return self._keyed if job.idempotency else self._keyless
 
     async def _write(self, jobs: Sequence[NewJob]) -> Sequence[Inserted]:
         stored = await self._jobs.insert(jobs)

@@ -111,7 +111,6 @@ class Consumer:
             worker=lambda: self.worker.id,
             tasks=self._tasks.__getitem__,
             start=self._start,
-            crowded=self._crowded,
             late=self._late,
         )
         self.drawer = Drawer(
@@ -220,9 +219,6 @@ class Consumer:
     def _freed(self) -> None:
         self.claimer.bell.ring()
         self.drawer.look()
-
-    def _crowded(self, kind: RunsIn) -> None:
-        self.drawer.crowded(kind)
 
     def _late(self) -> None:
         self.drawer.hurry()

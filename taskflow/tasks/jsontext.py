@@ -10,7 +10,7 @@ import dataclasses
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import Enum
@@ -29,6 +29,7 @@ _HUGE: Final = 10**DIGITS
 _SPACE: Final = re.compile(r"[ \t\n\r]*")
 _COLON: Final = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
 _NEXT: Final = re.compile(r"[ \t\n\r]*([,}])[ \t\n\r]*")
+_NEXT_ITEM: Final = re.compile(r"[ \t\n\r]*([],])[ \t\n\r]*")
 # Possessive, and content with an end that is missing: otherwise an open string of escaped quotes costs its square.
 _STRINGS: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
 _BRACKETS: Final = bytes.maketrans(b"{}", b"[]")
@@ -62,42 +63,105 @@ def document(raw: bytes, depth: int = JSON_DEPTH) -> Document:
     """
     text = _text(raw)
     _check_depth(text, depth)
+    return _document(text, _member)
+
+
+def documents(raw: bytes, name: str, depth: int = JSON_DEPTH) -> tuple[Document, list[Document | None]]:
+    """Read a JSON object with an array of objects, and keep the source of their members, too.
+
+    Args:
+        name: of the member that is the array.
+
+    Returns:
+        The whole, and what is in the array: `None` for what is no object.
+
+    Raises:
+        Malformed, Invalid: as of `document`.
+    """
+    items: list[Document | None] = []
+
+    # Each item is looked at for its depth alone, when it is read: the whole has as many brackets as items, and looking
+    # through all of it takes longer than reading it. What is too deep for the parser, it refuses itself.
+    def member(text: str, begin: int, key: str) -> tuple[Any, int]:
+        if key != name or text[begin : begin + 1] != "[":
+            value, end = _member(text, begin, key)
+            _check_depth(text[begin:end], depth - 1)
+            return value, end
+        values: list[Any] = []
+        position = _skip(text, begin + 1)
+        if text[position : position + 1] == "]":
+            return values, position + 1
+        while True:
+            value, found, end = _item(text, position, f"{_pointer(key)}/{len(items)}")
+            _check_depth(text[position:end], depth - 2)
+            position = end
+            values.append(value)
+            items.append(found)
+            after = _NEXT_ITEM.match(text, position)
+            if after is None:
+                raise Malformed(f"',' or ']' is missing at character {_skip(text, position)}")
+            if after[1] == "]":
+                return values, after.end(1)
+            position = after.end()
+
+    try:
+        return _document(_text(raw), member), items
+    except RecursionError:
+        raise _deeper_than(depth) from None
+
+
+def _document(text: str, member: Callable[[str, int, str], tuple[Any, int]]) -> Document:
     start = _skip(text, 0)
     if text[start : start + 1] != "{":
-        loads(text, depth)
+        loads(text)
         raise Invalid([FieldError("", "the body must be a JSON object")])
+    try:
+        found, end = _object(text, start, member)
+    except (json.JSONDecodeError, StopIteration) as error:
+        raise _malformed(error) from None
+    if _skip(text, end) != len(text):
+        raise Malformed(f"there is more text after the document, at character {end}")
+    _check_texts(text, found.value)
+    return found
+
+
+def _object(text: str, start: int, member: Callable[[str, int, str], tuple[Any, int]]) -> tuple[Document, int]:
+    """An object and where it ends, each member read by `member`."""
     value: dict[str, Any] = {}
     source: dict[str, str] = {}
     position = _skip(text, start + 1)
+    if text[position : position + 1] == "}":
+        return Document(value, source), position + 1
+    while True:
+        if text[position : position + 1] != '"':
+            raise Malformed(f"a member name in double quotes is missing at character {position}")
+        key, position = scanstring(text, position + 1, True)
+        colon = _COLON.match(text, position)
+        if colon is None:
+            raise Malformed(f"':' is missing at character {_skip(text, position)}")
+        begin = colon.end()
+        read, end = member(text, begin, key)
+        if key in value:
+            raise Invalid([FieldError(_pointer(key), "this member occurs twice")])
+        value[key], source[key] = read, text[begin:end]
+        after = _NEXT.match(text, end)
+        if after is None:
+            raise Malformed(f"',' or '}}' is missing at character {_skip(text, end)}")
+        if after[1] == "}":
+            return Document(value, source), after.end(1)
+        position = after.end()
+
+
+def _item(text: str, begin: int, pointer: str) -> tuple[Any, Document | None, int]:
+    """An element of an array, the document that it is if it is an object, and where it ends."""
+    if text[begin : begin + 1] != "{":
+        value, end = _scan(text, begin)
+        return value, None, int(end)
     try:
-        if text[position : position + 1] != "}":
-            while True:
-                if text[position : position + 1] != '"':
-                    raise Malformed(f"a member name in double quotes is missing at character {position}")
-                key, position = scanstring(text, position + 1, True)
-                colon = _COLON.match(text, position)
-                if colon is None:
-                    raise Malformed(f"':' is missing at character {_skip(text, position)}")
-                begin = colon.end()
-                member, end = _member(text, begin, key)
-                if key in value:
-                    raise Invalid([FieldError(_pointer(key), "this member occurs twice")])
-                value[key], source[key] = member, text[begin:end]
-                after = _NEXT.match(text, end)
-                if after is None:
-                    raise Malformed(f"',' or '}}' is missing at character {_skip(text, end)}")
-                position = after.end()
-                if after[1] == "}":
-                    end = after.end(1)
-                    break
-        else:
-            end, position = position + 1, _skip(text, position + 1)
-    except (json.JSONDecodeError, StopIteration) as error:
-        raise _malformed(error) from None
-    if position != len(text):
-        raise Malformed(f"there is more text after the document, at character {end}")
-    _check_texts(text, value)
-    return Document(value, source)
+        found, end = _object(text, begin, _member)
+    except Invalid as error:
+        raise Invalid([FieldError(pointer + wrong.pointer, wrong.detail) for wrong in error.errors]) from None
+    return found.value, found, end
 
 
 def _member(text: str, begin: int, name: str) -> tuple[Any, int]:
@@ -184,7 +248,11 @@ def _skip(text: str, position: int) -> int:
 
 def _check_depth(text: str, most: int) -> None:
     if _too_deep(text, most):
-        raise Invalid([FieldError("", f"the document is nested deeper than {most} levels")])
+        raise _deeper_than(most)
+
+
+def _deeper_than(most: int) -> Invalid:
+    return Invalid([FieldError("", f"the document is nested deeper than {most} levels")])
 
 
 def _too_deep(text: str, most: int) -> bool:

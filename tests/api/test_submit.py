@@ -370,3 +370,27 @@ async def test_a_large_batch_is_taken_and_a_larger_one_is_413(house: House) -> N
 def test_the_submit_handler_describes_itself() -> None:
     """Its docstring is part of the API description."""
     assert "durable" in SubmitRoutes.submit.__operation__.description  # type: ignore[attr-defined]
+
+
+async def test_what_is_answered_for_a_new_job_is_what_is_stored(house: House) -> None:
+    """Also for the next one, which differs in one thing: whatever the API keeps of the first is not said of the second."""
+    alike: dict[str, Any] = {"task": "t.any", "payload": {"n": 1.0}, "timeout": 60}
+    for change in (
+        {},
+        {"payload": {"n": 1}},
+        {"timeout": 60.0},
+        {"timeout": 61},
+        {"priority": 9},
+        {"max_attempts": 1},
+        {"tags": ["a"]},
+        {"metadata": {"m": True}},
+        {"metadata": {"m": 1}},
+        {"delay": 500},
+        {"delay": 600},
+        {"expires_at": (datetime.now(UTC) + timedelta(days=1)).isoformat()},
+        {"payload": {"text": 'ä\u2028"\\ \x7f'}},
+    ):
+        job = await house.submit(**{**alike, **change})
+        assert job == await house.get(job["id"]), change
+    keyed = await house.submit("t.any", headers={"Idempotency-Key": "k"})
+    assert keyed["idempotency_key"] == "k"

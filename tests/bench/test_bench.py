@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.load import post, send
+from bench.load import pace, post, send
 
 ROOT = Path(__file__).parents[2]
 ANSWERS = {
@@ -85,10 +85,25 @@ def test_what_was_not_accepted_is_no_figure(server: Server, answer: str, why: st
         send(server.port, post("/jobs", b"{}"), 5, accept=202, connections=2)
 
 
+def test_requests_leave_on_time_and_are_answered_once(server: Server) -> None:
+    """On as many connections as are busy."""
+    server.answer = ANSWERS["accepted"]
+    pace(server.port, lambda: post("/jobs", b"{}"), 500, 0.1, accept=202)
+    assert server.requests == 50
+
+
+@pytest.mark.parametrize(("answer", "why"), [("refused", "503 Busy: busy"), ("cut", "closed a connection")])
+def test_what_was_not_accepted_has_no_latency(server: Server, answer: str, why: str) -> None:
+    """Whoever is refused waits for nothing."""
+    server.answer = ANSWERS[answer]
+    with pytest.raises(RuntimeError, match=why):
+        pace(server.port, lambda: post("/jobs", b"{}"), 500, 0.02, accept=202)
+
+
 def test_it_prints_a_table() -> None:
     """The embedded mode, with few jobs."""
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--only", "embedded", "--jobs", "500", "--rounds", "1"],
+        [sys.executable, "-m", "bench", "--suite", "macro", "--only", "embedded", "--jobs", "500", "--rounds", "1"],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -96,4 +111,4 @@ def test_it_prints_a_table() -> None:
     )
     assert done.returncode == 0, done.stderr
     [figures] = [line for line in done.stdout.splitlines() if line.startswith("TaskFlow, embedded")]
-    assert all(int(figure.replace(",", "")) > 0 for figure in figures.removeprefix("TaskFlow, embedded").split())
+    assert all(float(figure.replace(",", "")) > 0 for figure in figures.removeprefix("TaskFlow, embedded").split())

@@ -10,7 +10,7 @@ import anyio.lowlevel
 import pytest
 
 from taskflow.core.errors import DataRejected, StoreUnavailable
-from taskflow.flow.batch import Batcher
+from taskflow.flow.batch import Batcher, Together
 from tests.support import until
 
 
@@ -143,3 +143,32 @@ async def test_one_after_another_never_waits_for_a_flight_that_has_landed() -> N
     with anyio.fail_after(5):
         for n in range(1_000):
             assert await batcher.put(n) == n * 10
+
+
+async def test_many_items_are_told_together_each_at_its_place() -> None:
+    """What was written for each, or the error that it alone met."""
+    table = Table(3)
+    batcher = Batcher(table.write, rows=2)
+    together: Together[int] = Together(5)
+    for place in range(5):
+        batcher.hand(place, together.place(place))
+    zero, one, two, three, four = await together.results()
+    assert (zero, one, two, four) == (0, 10, 20, 40)
+    assert isinstance(three, DataRejected)
+
+
+async def test_many_items_of_a_client_that_hung_up_are_written_all_the_same() -> None:
+    """Nobody is told, and nobody else is kept from his answer."""
+    table = Table()
+    table.gate.clear()
+    batcher = Batcher(table.write)
+    together: Together[int] = Together(2)
+    for place in range(2):
+        batcher.hand(place, together.place(place))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(0.01):
+            await together.results()
+    other = batcher.put(7)
+    table.gate.set()
+    assert await other == 70
+    assert sorted(item for batch in table.batches for item in batch) == [0, 1, 7]

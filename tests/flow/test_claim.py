@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import cast
 
 import pytest
 
 from taskflow.core.ids import new_id
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
-from taskflow.flow.claim import Claimer, Slots
+from taskflow.flow.claim import DRY, MANY, Claimer, Slots
 from taskflow.flow.intake import HOLD, Intake
 from tests.flow.fakes import Message
 
@@ -19,6 +20,13 @@ class Nothing:
 
     async def claim(self, worker: str, ids: Sequence[str], tasks: Sequence[str]) -> list[Claim]:
         return []
+
+
+class Everything:
+    """Claims that take every row."""
+
+    async def claim(self, worker: str, ids: Sequence[str], tasks: Sequence[str]) -> list[Claim]:
+        return [cast("Claim", object()) for _ in ids]
 
 
 def ticket(kind: RunsIn) -> Ticket:
@@ -69,20 +77,31 @@ async def test_tickets_that_came_too_late_make_the_draw_look() -> None:
     assert late == ["late"]
 
 
-@pytest.mark.parametrize(("tickets", "told"), [(3, [RunsIn.ASYNC]), (2, [])])
-async def test_more_tickets_than_free_slots_are_a_crowd(tickets: int, told: list[RunsIn]) -> None:
-    """Where they end, the table may have more: not every job of a great many has a ticket."""
-    intake = Intake(lambda: None)
-    crowded: list[RunsIn] = []
+@pytest.mark.parametrize(("came", "told"), [(MANY, ["late"]), (MANY - 1, [])])
+async def test_the_end_of_many_tickets_makes_the_draw_look(came: int, told: list[str]) -> None:
+    """Of a great many jobs only the first have tickets. A pause between two messages is no end, and few are not many."""
+    now = 0.0
+    intake = Intake(lambda: None, clock=lambda: now)
+    late: list[str] = []
     claimer = Claimer(
-        Nothing(),  # type: ignore[arg-type]
+        Everything(),  # type: ignore[arg-type]
         intake,
-        Slots(lambda _: 2),
+        Slots(lambda kind: 1_000 if kind is RunsIn.ASYNC else 0),
         worker=lambda: "w",
         tasks=lambda _: ("t",),
         start=lambda _: None,
-        crowded=crowded.append,
+        late=lambda: late.append("late"),
+        clock=lambda: now,
     )
-    intake.land(Message(*(ticket(RunsIn.ASYNC) for _ in range(tickets))))
+    for count in (came - came // 2, came // 2):
+        now += 2 * DRY
+        intake.land(Message(*(ticket(RunsIn.ASYNC) for _ in range(count))))
+        assert await claimer.once() == 0
+        assert await claimer.once() == pytest.approx(1.0 if claimer.claimed < MANY else DRY)
+        assert late == []
+    now += DRY
+    assert await claimer.once() == 1.0
+    assert late == told
+    now += DRY
     await claimer.once()
-    assert crowded == told
+    assert late == told

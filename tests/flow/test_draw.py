@@ -190,21 +190,6 @@ async def test_a_worker_that_was_full_and_runs_dry_looks_soon_and_not_after_each
     assert await worker.drawer.once() == 0
 
 
-async def test_a_worker_that_had_more_tickets_than_slots_and_runs_dry_looks_soon() -> None:
-    """Also where never all slots were taken at once, since a claim in flight holds some of them."""
-    table = Table()
-    worker = Worker(table)
-    await worker.pauses(3)
-    worker.drawer.crowded(RunsIn.ASYNC)
-    worker.running = 2
-    worker.end()
-    assert await worker.rings()
-    table.rows = 1
-    worker.now += AGAIN
-    assert await worker.drawer.once() == 0
-    assert table.rows == 0
-
-
 async def test_what_changed_elsewhere_is_looked_at_at_once() -> None:
     """A queue that was resumed has rows whose tickets found it paused."""
     table = Table()

@@ -278,3 +278,44 @@ def test_a_fingerprint_ignores_order_only() -> None:
     """The same members in another order are the same body."""
     assert jsontext.canonical({"a": 1, "b": 2}) == jsontext.canonical({"b": 2, "a": 1})
     assert jsontext.canonical({"a": 1}) != jsontext.canonical({"a": "1"})
+
+
+@given(st.lists(st.dictionaries(st.sampled_from("abc"), JSON, max_size=3) | JSON, max_size=4), JSON)
+def test_documents_in_an_array_are_read_as_alone(values: list[Any], beside: Any) -> None:
+    """With the source of their members; what is no object is there, too, and is none."""
+    text = json.dumps({"beside": beside, "items": values})
+    try:
+        whole = jsontext.document(text.encode(), 70)
+    except Invalid:
+        with pytest.raises(Invalid):
+            jsontext.documents(text.encode(), "items", 70)
+        return
+    read, items = jsontext.documents(text.encode(), "items", 70)
+    assert read == whole
+    assert items == [
+        jsontext.document(json.dumps(value).encode()) if isinstance(value, dict) else None for value in values
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"items":[{"a":1},{"a":1,"a":2}]}', "/items/1/a"),
+        ('{"items":[{},{"a":"\\u0000"}]}', "/items/1/a"),
+        ('{"items":[{"a":' + "[" * 68 + "]" * 68 + "}]}", "deeper"),
+        ('{"items":[],"b":' + "[" * 70 + "]" * 70 + "}", "deeper"),
+        ('{"items":[' + "[" * 5_000_000, "deeper"),
+        ('{"items":' + '{"a":' * 1_000_000, "deeper"),
+        ('{"items":[{} {}]}', "',' or ']' is missing at character 13"),
+        ('{"items":[{},]}', "a value is missing"),
+        ('{"items":[{}', "',' or ']' is missing"),
+        ('{"items":[]} 1', "more text after"),
+    ],
+    ids=range(10),
+)
+def test_what_is_wrong_with_documents_in_an_array_is_told(text: str, told: str) -> None:
+    """Before anything recurses, and where it is."""
+    started = clock.monotonic()
+    with pytest.raises((jsontext.Malformed, Invalid), match=told):
+        jsontext.documents(text.encode(), "items", 70)
+    assert clock.monotonic() - started < 5

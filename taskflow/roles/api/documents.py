@@ -12,6 +12,8 @@ from taskflow.core.job import Attempt, ErrorInfo, Job, NewJob, State
 from taskflow.ports.store import ArtifactInfo, Inserted, QueueInfo, TaskInfo, WorkerInfo
 
 _Fragment = orjson.Fragment
+_MARK = b"\x00"
+"""Stands in no JSON."""
 
 
 @lru_cache(maxsize=1_000)
@@ -65,38 +67,71 @@ def job_document(job: Job) -> bytes:
 
 def new_job_document(job: NewJob, stored: Inserted) -> bytes:
     """A job that was just stored, without reading it again."""
+    before, middle, after = _frame(
+        job.task,
+        job.queue,
+        stored.state,
+        job.priority,
+        job.max_attempts,
+        stored.run_at,
+        job.expires_at,
+        job.timeout,
+        job.tags,
+        job.metadata,
+        job.idempotency.key if job.idempotency else None,
+        stored.created_at,
+    )
+    return b"".join((before, stored.job_id.encode(), middle, job.payload.encode(), after))
+
+
+@lru_cache(maxsize=64, typed=True)
+def _frame(
+    task: str,
+    queue: str,
+    state: State,
+    priority: int,
+    max_attempts: int,
+    run_at: datetime | None,
+    expires_at: datetime | None,
+    timeout: float,
+    tags: str,
+    metadata: str,
+    key: str | None,
+    created_at: datetime,
+) -> list[bytes]:
+    """What stands around the id and the payload of a new job: jobs of one commit share their instants and mostly the rest."""
     return orjson.dumps(
         {
-            "id": stored.job_id,
-            "task": job.task,
-            "queue": job.queue,
-            "state": stored.state,
+            "id": _Fragment(b'"' + _MARK + b'"'),
+            "task": task,
+            "queue": queue,
+            "state": state,
             "reason": None,
-            "priority": job.priority,
-            "payload": _Fragment(job.payload),
+            "priority": priority,
+            "payload": _Fragment(_MARK),
             "result": None,
             "error": None,
             "attempt": 0,
-            "max_attempts": job.max_attempts,
+            "max_attempts": max_attempts,
             "run": 1,
             "epoch": 0,
             "crashes": 0,
             "interruptions": 0,
-            "run_at": stamp(stored.run_at),
-            "expires_at": stamp(job.expires_at),
-            "timeout": job.timeout,
-            "tags": _Fragment(job.tags),
-            "metadata": _Fragment(job.metadata),
-            "idempotency_key": job.idempotency.key if job.idempotency else None,
+            "run_at": stamp(run_at),
+            "expires_at": stamp(expires_at),
+            "timeout": timeout,
+            "tags": _Fragment(tags),
+            "metadata": _Fragment(metadata),
+            "idempotency_key": key,
             "progress": None,
             "worker": None,
             "cancel_requested_at": None,
-            "created_at": stamp(stored.created_at),
+            "created_at": stamp(created_at),
             "started_at": None,
             "finished_at": None,
             "attempts": (),
         }
-    )
+    ).split(_MARK)
 
 
 def immutable(state: State) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import json
 import re
 from collections.abc import Sequence
 from functools import partial
@@ -16,6 +15,7 @@ from starlette.requests import Request
 from taskflow.core.errors import FieldError, Invalid, StoreUnavailable
 from taskflow.core.job import Idempotency, NewJob
 from taskflow.core.limits import BATCH_JOBS, DEFAULT_TENANT, JSON_DEPTH
+from taskflow.flow.catalog import TURN
 from taskflow.ports.store import Inserted
 from taskflow.roles.api import schemas
 from taskflow.roles.api.answer import JSON, NO_CACHE, Answer, json_answer
@@ -25,7 +25,7 @@ from taskflow.roles.api.deps import ApiDeps
 from taskflow.roles.api.documents import job_document, new_job_document
 from taskflow.roles.api.operation import Parameter, op
 from taskflow.roles.api.problems import LATE, Problem, conflict, problem_of, unavailable, wrong
-from taskflow.tasks.jsontext import Document, canonical, document
+from taskflow.tasks.jsontext import Document, canonical, documents
 
 PREFIX: Final = "/api/v1/jobs/"
 ROUTE: Final = "POST /api/v1/jobs"
@@ -92,22 +92,21 @@ class SubmitRoutes:
         raw = await self._bodies.raw(request, self._deps.settings.batch_body_bytes)
         items = await asyncio.to_thread(_items, raw) if len(raw) > THREAD_BYTES else _items(raw)
         await self._gate.enter(request.scope, len(items))
-        admitted = [await self._admit(index, item, key) for index, item in enumerate(items)]
+        bound = [_bound(BATCH_ROUTE, f"{key}:{index}", item) if key else None for index, item in enumerate(items)]
+        admitted = await self._deps.catalog.admit_many(zip(items, bound, strict=True))
         jobs = [job for job in admitted if isinstance(job, NewJob)]
         request.scope[LATE] = _unknown_batch
         stored = iter(await self._deps.submitter.submit_many(jobs))
-        outcomes = [
-            await self._outcome(index, job, next(stored) if isinstance(job, NewJob) else None)
-            for index, job in enumerate(admitted)
-        ]
+        outcomes = []
+        for index, job in enumerate(admitted):
+            if index % TURN == TURN - 1:
+                await asyncio.sleep(0)
+            result = next(stored) if isinstance(job, NewJob) else None
+            if isinstance(job, NewJob) and isinstance(result, Inserted) and result.created:
+                outcomes.append(_item(index, 202, new_job_document(job, result)))
+            else:
+                outcomes.append(await self._outcome(index, job, result))
         return json_answer({"items": outcomes}, 207)
-
-    async def _admit(self, index: int, item: Document, key: str | None) -> NewJob | Exception:
-        bound = _bound(BATCH_ROUTE, f"{key}:{index}", item) if key else None
-        try:
-            return await self._deps.catalog.admit(item, bound)
-        except Invalid as error:
-            return error
 
     async def _outcome(
         self, index: int, job: NewJob | Exception, stored: Inserted | BaseException | None
@@ -120,13 +119,13 @@ class SubmitRoutes:
             if isinstance(stored, BaseException):
                 raise stored
             assert stored is not None
-            answer = _accepted(job, stored) if stored.created else await self._replayed(job, stored)
+            answer = await self._replayed(job, stored)
         except Exception as error:
             problem = problem_of(error)
             if problem is None:
                 raise
             return {"index": index, "status": problem.status, "problem": problem.document()}
-        return {"index": index, "status": answer.status, "job": orjson.Fragment(answer.body)}
+        return _item(index, answer.status, answer.body)
 
     async def _replayed(self, job: NewJob, stored: Inserted) -> Answer:
         assert job.idempotency is not None
@@ -171,6 +170,10 @@ def _accepted(job: NewJob, stored: Inserted) -> Answer:
     return Answer(202, new_job_document(job, stored), (JSON, NO_CACHE, location))
 
 
+def _item(index: int, status: int, document: bytes) -> dict[str, Any]:
+    return {"index": index, "status": status, "job": orjson.Fragment(document)}
+
+
 def _unknown(job: NewJob) -> Problem:
     return unavailable(f"the store did not answer: whether job {job.id} was stored will show under its id")
 
@@ -189,28 +192,14 @@ def _items(raw: bytes) -> Sequence[Document]:
         Malformed: the body is no JSON.
         Invalid: it is no batch.
     """
-    outer = document(raw, JSON_DEPTH + 2)
+    outer, items = documents(raw, "jobs", JSON_DEPTH + 2)
     only(outer, "jobs")
     jobs = outer.value.get("jobs")
     if not isinstance(jobs, list):
         raise Invalid([FieldError("/jobs", "must be an array of jobs")])
     if not 1 <= len(jobs) <= BATCH_JOBS:
         raise Invalid([FieldError("/jobs", f"holds {len(jobs)} jobs: 1 to {BATCH_JOBS} are taken at once")])
-    errors = [FieldError(f"/jobs/{i}", "must be an object") for i, job in enumerate(jobs) if not isinstance(job, dict)]
+    errors = [FieldError(f"/jobs/{i}", "must be an object") for i, item in enumerate(items) if item is None]
     if errors:
         raise Invalid(errors[:50])
-    return [document(text.encode()) for text in _elements(outer.source["jobs"])]
-
-
-def _elements(array: str) -> list[str]:
-    """The source of each object in the source of an array that is known to be well-formed."""
-    texts: list[str] = []
-    position = array.index("{")
-    while position >= 0:
-        _, end = _DECODER.raw_decode(array, position)
-        texts.append(array[position:end])
-        position = array.find("{", end)
-    return texts
-
-
-_DECODER: Final = json.JSONDecoder(parse_int=str)
+    return [item for item in items if item is not None]

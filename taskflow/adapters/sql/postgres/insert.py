@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -17,7 +17,7 @@ from taskflow.adapters.sql.postgres.database import Connection, Database
 from taskflow.adapters.sql.postgres.errors import Lost
 from taskflow.adapters.sql.postgres.rows import CLOCK, STATES, ticket_of
 from taskflow.core.errors import DataRejected, StoreUnavailable
-from taskflow.core.job import Lane, NewJob, State
+from taskflow.core.job import Lane, LaneKey, NewJob, State, Ticket
 from taskflow.core.limits import IDEMPOTENCY_SECONDS
 from taskflow.ports.store import Inserted
 
@@ -45,7 +45,7 @@ SELECT id, tenant, task, queue, lane, priority, runs_in,
     0, 0, timeout, run_at, expires_at, tags, metadata, key, now, 0,
     0, CASE WHEN run_at > now THEN NULL ELSE now END
 FROM asked"""
-STORED: Final = "RETURNING id, state, queue, lane, runs_in, created_at, run_at, queued_at"
+STORED: Final = "RETURNING id, state, created_at, run_at"
 STORED_BEFORE: Final = "ON CONFLICT (id) DO NOTHING"
 KEYLESS: Final = f"WITH {CLOCK}, {ASKED} {STORE} ORDER BY id"
 KEYED: Final = f"""
@@ -134,7 +134,8 @@ async def _insert(
     taken = [(*key, job.idempotency.fingerprint, job.id) for key, job in first.items() if job.idempotency]
     statement = f"{KEYED if taken else KEYLESS} {STORED_BEFORE if again else ''} {STORED}"
     rows = await connection.fetch(statement, now, *_columns(jobs), *_turned(taken))
-    stored = {row["id"]: row for row in rows}
+    new = {job_id: (state, created_at, run_at) for job_id, state, created_at, run_at in rows}
+    stored = {job.id: _new(job, *new[job.id]) for job in jobs if job.id in new}
     if again:
         stored |= await _found(connection, jobs, stored)
     owned = sorted({key for job in jobs if job.id not in stored and (key := _key(job))})
@@ -145,7 +146,7 @@ async def _insert(
     return [_answer(job, stored, owners) for job in jobs]
 
 
-async def _found(connection: Connection, jobs: Sequence[NewJob], again: dict[str, Record]) -> dict[str, Record]:
+async def _found(connection: Connection, jobs: Sequence[NewJob], again: Collection[str]) -> dict[str, Inserted]:
     """Rows of a first try that was written after all. One that ran and was over before the second try is not new."""
     ids = [job.id for job in jobs]
     over = {row["id"]: row for row in await connection.fetch(OVER, ids)}
@@ -153,13 +154,13 @@ async def _found(connection: Connection, jobs: Sequence[NewJob], again: dict[str
     if doubled:
         await connection.execute(TAKE_BACK, doubled)
     live = {row["id"]: row for row in await connection.fetch(LIVE, ids)}
-    return live | over
+    return {job_id: _inserted(row, created=True) for job_id, row in (live | over).items()}
 
 
-def _answer(job: NewJob, stored: dict[str, Record], owners: dict[Key, Record]) -> Inserted:
-    row = stored.get(job.id)
-    if row is not None:
-        return _inserted(row, created=True)
+def _answer(job: NewJob, stored: dict[str, Inserted], owners: dict[Key, Record]) -> Inserted:
+    found = stored.get(job.id)
+    if found is not None:
+        return found
     key = _key(job)
     owner = owners.get(key) if key else None
     if owner is None:
@@ -168,6 +169,14 @@ def _answer(job: NewJob, stored: dict[str, Record], owners: dict[Key, Record]) -
         raise DataRejected(f"the key belongs to job {owner['id']}, which is gone: use another key")
     mine = owner["id"] == job.id
     return _inserted(owner, created=mine)._replace(fingerprint=None if mine else owner["fingerprint"])
+
+
+def _new(job: NewJob, state: str, created_at: datetime, run_at: datetime | None) -> Inserted:
+    """What is not asked again: the row is as the job said. It was queued when it was made, if it was."""
+    if state != State.QUEUED:
+        return Inserted(job.id, True, STATES[state], created_at, run_at)
+    ticket = Ticket(job.id, LaneKey(job.queue, Lane.of(job.priority)), job.runs_in, created_at)
+    return Inserted(job.id, True, State.QUEUED, created_at, run_at, None, ticket)
 
 
 def _inserted(row: Record, *, created: bool) -> Inserted:
@@ -187,7 +196,7 @@ def _key(job: NewJob) -> Key | None:
 
 
 def _columns(jobs: Sequence[NewJob]) -> list[list[Any]]:
-    return _turned(
+    columns = _turned(
         [
             (
                 job.id,
@@ -210,6 +219,8 @@ def _columns(jobs: Sequence[NewJob]) -> list[list[Any]]:
             for job in jobs
         ]
     )
+    # `unnest` fills up what is shorter than the others.
+    return [column if any(value is not None for value in column) else [] for column in columns]
 
 
 def _turned(rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
