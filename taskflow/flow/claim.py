@@ -1,13 +1,14 @@
-"""Claim: as many buffered tickets as slots are free, in one statement, acked whatever it said."""
+"""Claim: as many tickets as slots are free, in one statement; those of the broker are acked whatever it said."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from taskflow.core.job import Claim, RunsIn
+from taskflow.core.job import Claim, LaneKey, RunsIn, Ticket
 from taskflow.flow.intake import Intake
 from taskflow.flow.loops import Bell
 from taskflow.ports.store import Claims
@@ -80,7 +81,8 @@ class Claimer:
         clock: seconds, monotonic.
 
     Attributes:
-        claimed: rows claimed by ticket.
+        claimed: rows claimed by ticket of the broker.
+        near: and by one of this very process.
         told: whether the log says that tickets come; reset where it says that none do.
     """
 
@@ -107,8 +109,9 @@ class Claimer:
         self._row = 0
         self._last = 0.0
         self.bell = Bell()
-        self.claimed = 0
+        self.claimed = self.near = 0
         self.told = False
+        self._background: set[asyncio.Task[None]] = set()
 
     async def once(self) -> float:
         """Claim what can be claimed now.
@@ -136,6 +139,48 @@ class Claimer:
         self._row = 0
         self._late()
         return 1.0
+
+    def take(self, tickets: Sequence[Ticket], lanes: Collection[LaneKey]) -> Sequence[Ticket]:
+        """Claim at once what this very process has just made queued in these lanes: as much as slots are free, where no
+        ticket of the broker waits for them.
+
+        Returns:
+            The others.
+        """
+        room = {kind: 0 if self._intake.waiting(kind) else self._slots.for_tickets(kind) for kind in RunsIn}
+        taken: dict[RunsIn, list[str]] = {}
+        others = []
+        for ticket in tickets:
+            kind = ticket.runs_in
+            if room[kind] and ticket.lane in lanes:
+                room[kind] -= 1
+                taken.setdefault(kind, []).append(ticket.job_id)
+            else:
+                others.append(ticket)
+        for kind, ids in taken.items():
+            self._slots.hold(kind, len(ids))
+            task = asyncio.create_task(self._claim_near(kind, ids))
+            self._background.add(task)
+            task.add_done_callback(self._background.discard)
+        return others
+
+    async def _claim_near(self, kind: RunsIn, ids: Sequence[str]) -> None:
+        claims: Sequence[Claim] = ()
+        try:
+            claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
+            self.near += len(claims)
+            for claim in claims:
+                self._start(claim)
+        except Exception as error:
+            log.warning(
+                "%d jobs were not claimed where they were submitted, a draw will find them: %r", len(ids), error
+            )
+        finally:
+            self._slots.release(kind, len(ids))
+            if len(claims) < len(ids):
+                self._late()
+            if self._intake.waiting(kind):
+                self.bell.ring()
 
     async def _claim(self, kind: RunsIn, count: int) -> None:
         held = self._intake.take(kind, count)

@@ -8,6 +8,8 @@ from taskflow.core.job import RunsIn
 from taskflow.ports.store import Workers
 
 PERIOD: Final = 10.0
+NOBODY: Final = 2.0
+"""Seconds between two counts while there is none: the first will be here soon, and may be of this process."""
 
 
 class Crowd:
@@ -15,12 +17,16 @@ class Crowd:
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
-        self._alive = 0
+        self._alive: frozenset[str] = frozenset()
         self._slots: dict[RunsIn, int] = {}
 
     def count(self) -> int:
         """Live workers when they were last counted; 0 where that is not known."""
-        return self._alive
+        return len(self._alive)
+
+    def only(self, worker: str) -> bool:
+        """Whether this worker was the only one when they were last counted."""
+        return self._alive == {worker}
 
     def slots(self, kind: RunsIn) -> int:
         """What the smallest of them could run at a time of a kind; 0 where that is not known."""
@@ -35,9 +41,9 @@ class Crowd:
         try:
             alive = [worker for worker in await self._workers.workers() if worker.state == "alive"]
             self._slots = {kind: min((w.slots.get(kind.value, 0) for w in alive), default=0) for kind in RunsIn}
-            self._alive = len(alive)
+            self._alive = frozenset(worker.id for worker in alive)
         except Exception:
             # An old count may be of workers that are gone.
-            self._alive, self._slots = 0, {}
+            self._alive, self._slots = frozenset(), {}
             raise
-        return PERIOD
+        return PERIOD if self._alive else NOBODY

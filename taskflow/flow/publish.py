@@ -44,6 +44,9 @@ class Publisher:
     Args:
         workers: live workers as last known, 0 where unknown; asked once a batch, so it must be cheap.
         slots: of a kind that the smallest of them has, 0 where unknown.
+
+    Attributes:
+        near: takes what can be claimed in this very process, and returns the rest, which goes to the broker.
     """
 
     def __init__(
@@ -56,9 +59,11 @@ class Publisher:
         self._bell = Bell()
         self._outage = Outage("broker (publish)")
         self.forgotten = 0
+        self.near: Callable[[Sequence[Ticket]], Sequence[Ticket]] = lambda tickets: tickets
 
     def offer(self, tickets: Sequence[Ticket]) -> None:
         """Take tickets of rows that are committed; never blocks, never fails."""
+        tickets = self.near(tickets)
         room = WAITING - len(self._waiting)
         self._waiting.extend(tickets[:room])
         self.forgotten += max(0, len(tickets) - room)

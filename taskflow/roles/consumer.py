@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Final
 
-from taskflow.core.job import Claim, Lane, LaneKey, RunsIn
+from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.core.lifecycle import Ending
 from taskflow.core.retry import RetryPolicy
 from taskflow.flow.claim import Claimer, Slots
@@ -57,6 +57,7 @@ class Consumer:
         runners: makes the runners, given what to call with each ending, and where slots may be used again.
         fatal: ends the process with exit code 70 after a drain.
         due: told in how many seconds a job runs again.
+        alone: whether no other worker than this one (its id is given) is known to live.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Consumer:
         runners: Callable[[Callable[[Claim, Ending], None], Callable[[], None]], Runners],
         fatal: Callable[[str], None],
         due: Callable[[float], None] = lambda _: None,
+        alone: Callable[[str], bool] = lambda _: False,
     ) -> None:
         self._config = config
+        self._alone = alone
         self._store = store
         self._broker = broker
         self._events = events
@@ -152,6 +155,11 @@ class Consumer:
                 await stop.asked.wait()
             finally:
                 await self._drain(loops, stop)
+
+    def take(self, tickets: Sequence[Ticket]) -> Sequence[Ticket]:
+        """Begin what was queued in this very process and can begin here, where no other worker would be passed over; the
+        rest is returned."""
+        return self.claimer.take(tickets, self._lanes) if self._consumption and self._alone(self.worker.id) else tickets
 
     def ready(self) -> str | None:
         """Why this consumer is not consuming, or `None` where it is."""

@@ -120,9 +120,9 @@ class Runtime:
             for port in PORTS:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
-            crowd = Crowd(self._opened["store"])
-            self._publisher = Publisher(self._opened["broker"], crowd.count, crowd.slots)
-            for loop in (self._publisher.run(), keep("crowd", crowd.once)):
+            self._crowd = Crowd(self._opened["store"])
+            self._publisher = Publisher(self._opened["broker"], self._crowd.count, self._crowd.slots)
+            for loop in (self._publisher.run(), keep("crowd", self._crowd.once)):
                 stack.callback(asyncio.create_task(loop).cancel)
             self._logs = await stack.enter_async_context(
                 LogShipper(
@@ -152,7 +152,8 @@ class Runtime:
         self._promoter = Promoter(self._opened["store"], self._publisher)
         self._due = self._promoter.expect if "scheduler" in roles else _ignore
         if "consumer" in roles:
-            self._roles["consumer"] = self._consumer()
+            consumer = self._consumer()
+            self._roles["consumer"], self._publisher.near = consumer, consumer.take
         if "scheduler" in roles:
             self._roles["scheduler"] = self._scheduler()
         if "api" in roles:
@@ -235,6 +236,7 @@ class Runtime:
             progress=progress,
             fatal=self._fatal,
             due=self._due,
+            alone=self._crowd.only,
             runners=lambda done, freed: Runners(
                 registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal, freed=freed
             ),

@@ -109,9 +109,12 @@ def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
         with Cluster(directory, TASKFLOW_ARTIFACTS_URL=f"file://{directory}/objects") as cluster:
             cluster.environment["TASKFLOW_BROKER_URL"] = through(rabbit.url, proxy)
             cluster.environment["TASKFLOW_CONSUMER_SLOTS"] = str(SLOTS)
+            # A worker that is alone needs no broker for what its own process accepts.
+            other = cluster.node("consumer")
+            until_sync(lambda: other.started, BACK)
             for roles in PROCESSES[request.param]:
                 cluster.node(roles)
-            yield Trouble(cluster.ready(), rabbit, proxy)
+            yield Trouble(cluster.ready(workers=2), rabbit, proxy)
 
 
 def impatient(rabbit: ThrowawayRabbitMQ) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import cast
 
 import pytest
 
+from taskflow.core.errors import StoreUnavailable
 from taskflow.core.ids import new_id
 from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.claim import DRY, MANY, Claimer, Slots
 from taskflow.flow.intake import HOLD, Intake
 from tests.flow.fakes import Message
+from tests.support import until
+
+LANE = LaneKey("default", Lane.NORMAL)
 
 
 class Nothing:
@@ -30,7 +35,7 @@ class Everything:
 
 
 def ticket(kind: RunsIn) -> Ticket:
-    return Ticket(new_id(), LaneKey("default", Lane.NORMAL), kind, datetime.now(UTC))
+    return Ticket(new_id(), LANE, kind, datetime.now(UTC))
 
 
 async def test_a_busy_kind_does_not_keep_the_tickets_of_a_full_one() -> None:
@@ -105,3 +110,70 @@ async def test_the_end_of_many_tickets_makes_the_draw_look(came: int, told: list
     now += DRY
     await claimer.once()
     assert late == told
+
+
+class House:
+    """A claimer with three slots for async handlers, whose claims wait for `gate`."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.down = False
+        self.asked: list[list[str]] = []
+        self.began = self.late = 0
+        self.intake = Intake(lambda: None)
+        self.slots = Slots(lambda kind: 3 - self.began if kind is RunsIn.ASYNC else 0)
+        self.claimer = Claimer(
+            self,  # type: ignore[arg-type]
+            self.intake,
+            self.slots,
+            worker=lambda: "w",
+            tasks=lambda _: ("t",),
+            start=self._start,
+            late=self._late,
+        )
+
+    async def claim(self, worker: str, ids: Sequence[str], tasks: Sequence[str]) -> list[Claim]:
+        self.asked.append(list(ids))
+        await self.gate.wait()
+        if self.down:
+            raise StoreUnavailable("it is down")
+        return [cast("Claim", object()) for _ in ids]
+
+    def _start(self, _: Claim) -> None:
+        self.began += 1
+
+    def _late(self) -> None:
+        self.late += 1
+
+
+async def test_what_was_queued_in_this_process_is_claimed_at_once_as_far_as_slots_are_free() -> None:
+    """The rest is for the broker; and so is all of it while a claim holds the slots."""
+    house = House()
+    house.gate.clear()
+    tickets = [ticket(RunsIn.ASYNC), ticket(RunsIn.THREAD), *(ticket(RunsIn.ASYNC) for _ in range(3))]
+    assert house.claimer.take(tickets, [LANE]) == [tickets[1], tickets[4]]
+    assert house.claimer.take(tickets, [LANE]) == tickets
+    house.gate.set()
+    await until(lambda: house.began == 3)
+    assert house.asked == [[tickets[0].job_id, tickets[2].job_id, tickets[3].job_id]]
+    assert (house.claimer.near, house.claimer.claimed, house.late) == (3, 0, 0)
+    house.began = 0
+    assert house.slots.free(RunsIn.ASYNC) == 3
+
+
+async def test_what_was_queued_in_this_process_comes_after_what_waits() -> None:
+    """First in, first out; and another lane may be paused, or not this worker's at all."""
+    house, mine = House(), [ticket(RunsIn.ASYNC)]
+    assert house.claimer.take(mine, [LaneKey("other", Lane.NORMAL)]) == mine
+    house.intake.land(Message(ticket(RunsIn.ASYNC)))
+    assert house.claimer.take(mine, [LANE]) == mine
+
+
+async def test_a_claim_in_this_process_that_fails_is_left_to_the_draw() -> None:
+    """Nobody has another ticket for it: the draw looks soon, and the slots are free again."""
+    house = House()
+    house.down = True
+    assert house.claimer.take([ticket(RunsIn.ASYNC)], [LANE]) == []
+    await until(lambda: house.late)
+    assert house.slots.free(RunsIn.ASYNC) == 3

@@ -121,7 +121,23 @@ async def test_the_crowd_is_who_is_alive() -> None:
     assert crowd.count() == 0
     assert await crowd.once() > 0
     assert (crowd.count(), crowd.slots(RunsIn.ASYNC), crowd.slots(RunsIn.THREAD)) == (2, 4, 0)
+    assert not crowd.only("0")
+    staff.states = ("dead", "alive")
+    await crowd.once()
+    assert crowd.only("1")
+    assert not crowd.only("0")
     staff.states = None
     with pytest.raises(StoreUnavailable):
         await crowd.once()
     assert crowd.count() == 0
+
+
+async def test_what_is_taken_in_this_process_is_not_published() -> None:
+    """Only the rest."""
+    sink = Sink()
+    publisher = Publisher(sink)  # type: ignore[arg-type]
+    publisher.near = lambda tickets: tickets[:2]
+    running = asyncio.create_task(publisher.run())
+    publisher.offer(tickets_of(lane_key(), 5))
+    await until(lambda: sink.batches == [(2, 1)])
+    running.cancel()
