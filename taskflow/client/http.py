@@ -23,6 +23,7 @@ from taskflow.client.documents import (
 from taskflow.client.errors import WaitRanOut
 from taskflow.client.transport import TIMEOUT, Transport
 from taskflow.core.job import State
+from taskflow.core.limits import BATCH_JOBS
 
 LONG_POLL: Final = 30.0
 POLL: Final = 0.5
@@ -80,9 +81,21 @@ class Client:
         return cast("JobDocument", self.post("/jobs", body, headers))
 
     def submit_many(self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[dict[str, Any]]:
-        """Submit up to 1,000 jobs; each item has `index`, `status` and `job` or `problem`."""
-        headers = None if key is None else {"Idempotency-Key": key}
-        return cast("list[dict[str, Any]]", self.post("/jobs/batch", {"jobs": list(bodies)}, headers)["items"])
+        """Submit any number of jobs, 1,000 a request; each item has `index`, `status` and `job` or `problem`.
+
+        Where a request fails, those before it have done their part: with a key, the same call may simply be made again.
+
+        Args:
+            bodies: `task`, `payload` and the other fields of a submit, for each.
+            key: makes a repeated call the same one; the requests behind the first add the index that they begin with.
+        """
+        items: list[dict[str, Any]] = []
+        for start in range(0, max(1, len(bodies)), BATCH_JOBS):
+            part = {"jobs": list(bodies[start : start + BATCH_JOBS])}
+            headers = None if key is None else {"Idempotency-Key": f"{key}/{start}" if start else key}
+            answer = self.post("/jobs/batch", part, headers)
+            items += [{**item, "index": start + item["index"]} for item in answer["items"]]
+        return items
 
     def job(self, job_id: str, wait: float | None = None) -> JobDocument:
         """A job, as it is or as it is after at most `wait` seconds (60 at most)."""

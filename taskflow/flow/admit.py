@@ -23,7 +23,8 @@ from taskflow.core.limits import (
     is_name,
 )
 from taskflow.ports.store import TaskInfo
-from taskflow.tasks.jsontext import Document, dumps
+from taskflow.tasks.jsonread import Document
+from taskflow.tasks.jsontext import dumps
 from taskflow.tasks.payload import checker
 
 FIELDS: Final = (

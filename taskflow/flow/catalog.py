@@ -12,7 +12,7 @@ from taskflow.core.job import Idempotency, NewJob
 from taskflow.flow.admit import Snapshot, UnknownName, admit
 from taskflow.ports.clock import Clock
 from taskflow.ports.store import Catalogue
-from taskflow.tasks.jsontext import Document
+from taskflow.tasks.jsonread import Document
 
 FRESH: Final = 10.0
 MISS: Final = 1.0

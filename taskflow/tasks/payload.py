@@ -22,7 +22,7 @@ from pydantic import AnyUrl, BaseModel, ConfigDict, Field, TypeAdapter, Validati
 from pydantic.errors import PydanticUserError
 
 from taskflow.core.errors import FieldError, Invalid
-from taskflow.tasks import jsontext
+from taskflow.tasks import jsonread
 from taskflow.tasks.context import Context
 
 _Kind = inspect.Parameter
@@ -107,7 +107,7 @@ class Signature:
             arguments = {name: getattr(read, field) for field, name in self.names.items() if field in given}
             if read.model_extra:
                 # Read again by our own parser: pydantic's turns huge numbers of untyped members into floats.
-                exact = jsontext.loads(payload)
+                exact = jsonread.loads(payload)
                 extra = {name: exact[name] for name in read.model_extra}
         if self.context is None:
             return [arguments.pop(name) for name in self.positional], extra | arguments

@@ -16,7 +16,7 @@ from taskflow.core.errors import Invalid, NotFound
 from taskflow.core.ids import new_id
 from taskflow.core.job import ErrorInfo, Outcome
 from taskflow.core.lifecycle import Ending
-from taskflow.tasks import jsontext
+from taskflow.tasks import jsonread, jsontext
 from taskflow.tasks.context import Context, JobInfo
 from taskflow.tasks.declare import Task
 from taskflow.tasks.ending import ending_of_error, ending_of_value
@@ -87,7 +87,7 @@ def run(
         Invalid: a submit would be refused; names the fields.
     """
     text = jsontext.dumps(dict(payload or {}))
-    errors = checker(task.signature.schema).errors(jsontext.loads(text))
+    errors = checker(task.signature.schema).errors(jsonread.loads(text))
     if errors:
         raise Invalid(errors)
     done = RunResult(artifacts=dict(artifacts or {}))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from taskflow.core.job import Outcome
 from taskflow.core.limits import RESULT_BYTES
-from taskflow.tasks import jsontext
+from taskflow.tasks import jsonread
 from taskflow.tasks.ending import ending_of_value
 from tests.acceptance.system import System
 from tests.api.house import House
@@ -59,7 +59,7 @@ async def test_numbers_are_kept_to_the_last_digit(house: House, report: Report) 
         job_id = answer.json()["id"]
         claim = await house.claim(job_id)
         assert claim.payload == f"{{{member}}}"
-        value = jsontext.loads(claim.payload)
+        value = jsonread.loads(claim.payload)
         await house.end(claim, result=ending_of_value(value).result or "")
         text = (await house.http.get(f"/jobs/{job_id}")).text
         assert f'"payload":{{{member}}}' in text
@@ -137,7 +137,7 @@ def test_any_value_comes_back_or_is_refused(report: Report) -> None:
         seen[ending.outcome] += 1
         if ending.outcome is Outcome.SUCCEEDED:
             assert ending.result is not None
-            assert repr(jsontext.loads(ending.result)) == repr(value)
+            assert repr(jsonread.loads(ending.result)) == repr(value)
             assert len(ending.result.encode()) <= RESULT_BYTES
 
     holds()

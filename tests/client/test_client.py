@@ -93,6 +93,19 @@ def test_each_thing_has_its_path(client: Client, api: Api) -> None:
         assert api.last == asked
 
 
+def test_many_jobs_are_submitted_by_the_thousand(client: Client, api: Api) -> None:
+    """Each request with a key of its own, each item with its place among all."""
+    api.will(
+        {"items": [{"index": 0, "status": 202}, {"index": 999, "status": 202}]},
+        {"items": [{"index": 0, "status": 422}]},
+    )
+    items = client.submit_many([{"task": "t", "payload": {"n": n}} for n in range(1_001)], key="k")
+    assert [(item["index"], item["status"]) for item in items] == [(0, 202), (999, 202), (1_000, 422)]
+    assert [request.headers["Idempotency-Key"] for request in api.asked] == ["k", "k/1000"]
+    sizes = [len(json.loads(request.content)["jobs"]) for request in api.asked]
+    assert sizes == [1_000, 1]
+
+
 def test_every_page_is_asked_for(client: Client, api: Api) -> None:
     """With the cursor of the one before."""
     api.will({"items": [{"id": "1"}], "next_cursor": "c1"}, {"items": [{"id": "2"}], "next_cursor": None})

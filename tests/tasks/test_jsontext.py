@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from taskflow.core.errors import Invalid
-from taskflow.tasks import jsontext
+from taskflow.tasks import jsonread, jsontext
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -34,10 +34,10 @@ JSON = st.recursive(
 )
 def test_what_is_no_json_is_malformed(text: str) -> None:
     """With where it broke."""
-    with pytest.raises(jsontext.Malformed):
-        jsontext.loads(text.encode())
-    with pytest.raises(jsontext.Malformed):
-        jsontext.document(text.encode())
+    with pytest.raises(jsonread.Malformed):
+        jsonread.loads(text.encode())
+    with pytest.raises(jsonread.Malformed):
+        jsonread.document(text.encode())
 
 
 @pytest.mark.parametrize(
@@ -58,13 +58,13 @@ def test_what_is_no_json_is_malformed(text: str) -> None:
 def test_what_cannot_be_kept_is_invalid(text: str, told: str) -> None:
     """With the field that holds it."""
     with pytest.raises(Invalid, match=told):
-        jsontext.document(text.encode())
+        jsonread.document(text.encode())
 
 
 def test_a_million_brackets_are_refused_before_anything_recurses() -> None:
     """As an answer, not as a crash."""
     with pytest.raises(Invalid, match="deeper"):
-        jsontext.loads(b"[" * 1_000_000)
+        jsonread.loads(b"[" * 1_000_000)
 
 
 @pytest.mark.parametrize("inside", ['\\"', "\\\\", "[", "{", "]", '\\"[', "x"])
@@ -72,8 +72,8 @@ def test_a_hostile_megabyte_costs_no_more_than_its_length(inside: str) -> None:
     """Strings that never end, brackets in strings: the depth is found in one pass."""
     text = '{"a":[' + "[]," * 70 + '"' + inside * (1_000_000 // len(inside))
     started = clock.monotonic()
-    with pytest.raises((jsontext.Malformed, Invalid)):
-        jsontext.document(text.encode())
+    with pytest.raises((jsonread.Malformed, Invalid)):
+        jsonread.document(text.encode())
     assert clock.monotonic() - started < 5
 
 
@@ -95,18 +95,18 @@ def test_a_hostile_megabyte_costs_no_more_than_its_length(inside: str) -> None:
 def test_depth_counts_brackets_outside_of_texts(text: str, fits: bool) -> None:
     """64 levels of both kinds together, however many brackets there are."""
     if fits:
-        assert jsontext.loads(text) == json.loads(text)
+        assert jsonread.loads(text) == json.loads(text)
     else:
         with pytest.raises(Invalid, match="deeper"):
-            jsontext.loads(text)
+            jsonread.loads(text)
 
 
 @given(st.text('[]{}",:1\\a ', max_size=400) | st.text("[]{}", min_size=60, max_size=400))
 def test_no_text_is_read_deeper_than_the_limit(text: str) -> None:
     """Whatever a parser would make of it, an answer or a refusal comes out."""
     try:
-        value = jsontext.loads(text)
-    except (jsontext.Malformed, Invalid):
+        value = jsonread.loads(text)
+    except (jsonread.Malformed, Invalid):
         return
     assert value == json.loads(text)
     assert depth(value) <= 64
@@ -120,8 +120,8 @@ def depth(value: Any) -> int:
 
 def test_not_utf8_is_malformed() -> None:
     """Bytes that are no text."""
-    with pytest.raises(jsontext.Malformed, match="UTF-8"):
-        jsontext.loads(b'"\xff"')
+    with pytest.raises(jsonread.Malformed, match="UTF-8"):
+        jsonread.loads(b'"\xff"')
 
 
 @given(st.dictionaries(st.text(max_size=5).filter(lambda s: "\0" not in s), JSON, max_size=5))
@@ -129,7 +129,7 @@ def test_a_document_reads_as_json_does_and_keeps_its_source(value: dict[str, Any
     """The members' sources, read again, are the members."""
     text = json.dumps(value)
     try:
-        read = jsontext.document(text.encode())
+        read = jsonread.document(text.encode())
     except Invalid:
         assert any("\ud800" <= c <= "\udfff" for c in text.encode().decode("unicode_escape"))
         return
@@ -140,23 +140,23 @@ def test_a_document_reads_as_json_does_and_keeps_its_source(value: dict[str, Any
 @given(JSON)
 def test_what_is_written_reads_back(value: Any) -> None:
     """Exactly, huge integers too."""
-    assert jsontext.loads(jsontext.dumps(value)) == value
+    assert jsonread.loads(jsontext.dumps(value)) == value
 
 
 def test_numbers_are_kept_as_they_were_written() -> None:
     """Byte for byte in the source of a member."""
     text = '{"payload": {"a":1e2,"b":-0.0,"c":1970670598291982290,"d":0.10}}'
-    assert jsontext.text_of_member(text.encode(), "payload") == '{"a":1e2,"b":-0.0,"c":1970670598291982290,"d":0.10}'
-    assert jsontext.text_of_member(b'{"jobs": {"a": { "b":1E2 }}}', "jobs", "a", "b") == "1E2"
-    assert jsontext.loads(str(10**400)) == 10**400
+    assert jsonread.text_of_member(text.encode(), "payload") == '{"a":1e2,"b":-0.0,"c":1970670598291982290,"d":0.10}'
+    assert jsonread.text_of_member(b'{"jobs": {"a": { "b":1E2 }}}', "jobs", "a", "b") == "1E2"
+    assert jsonread.loads(str(10**400)) == 10**400
     with pytest.raises(KeyError):
-        jsontext.text_of_member(b"{}", "payload")
+        jsonread.text_of_member(b"{}", "payload")
 
 
 @pytest.mark.parametrize("number", [10**4_299, 10**4_300 - 1, -(10**4_300) + 1, 2**64, -(2**63) - 1])
 def test_the_largest_numbers_go_both_ways(number: int) -> None:
     """What can be read can be written: 4,300 digits, with or without a sign."""
-    assert jsontext.loads(jsontext.dumps({"a": [number]})) == {"a": [number]}
+    assert jsonread.loads(jsontext.dumps({"a": [number]})) == {"a": [number]}
     with pytest.raises(jsontext.Unstorable, match="digits"):
         jsontext.dumps({"a": 10**4_300})
 
@@ -239,7 +239,7 @@ def nested(levels: int) -> Any:
 
 def test_what_is_deep_can_be_written_as_far_as_it_can_be_read() -> None:
     """64 levels."""
-    assert jsontext.loads(jsontext.dumps(nested(64))) == nested(64)
+    assert jsonread.loads(jsontext.dumps(nested(64))) == nested(64)
 
 
 @pytest.mark.parametrize(
@@ -285,15 +285,15 @@ def test_documents_in_an_array_are_read_as_alone(values: list[Any], beside: Any)
     """With the source of their members; what is no object is there, too, and is none."""
     text = json.dumps({"beside": beside, "items": values})
     try:
-        whole = jsontext.document(text.encode(), 70)
+        whole = jsonread.document(text.encode(), 70)
     except Invalid:
         with pytest.raises(Invalid):
-            jsontext.documents(text.encode(), "items", 70)
+            jsonread.documents(text.encode(), "items", 70)
         return
-    read, items = jsontext.documents(text.encode(), "items", 70)
+    read, items = jsonread.documents(text.encode(), "items", 70)
     assert read == whole
     assert items == [
-        jsontext.document(json.dumps(value).encode()) if isinstance(value, dict) else None for value in values
+        jsonread.document(json.dumps(value).encode()) if isinstance(value, dict) else None for value in values
     ]
 
 
@@ -316,6 +316,6 @@ def test_documents_in_an_array_are_read_as_alone(values: list[Any], beside: Any)
 def test_what_is_wrong_with_documents_in_an_array_is_told(text: str, told: str) -> None:
     """Before anything recurses, and where it is."""
     started = clock.monotonic()
-    with pytest.raises((jsontext.Malformed, Invalid), match=told):
-        jsontext.documents(text.encode(), "items", 70)
+    with pytest.raises((jsonread.Malformed, Invalid), match=told):
+        jsonread.documents(text.encode(), "items", 70)
     assert clock.monotonic() - started < 5

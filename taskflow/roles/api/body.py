@@ -11,7 +11,7 @@ from taskflow.core.errors import FieldError, Invalid
 from taskflow.flow.admit import nearest
 from taskflow.roles.api.headers import values
 from taskflow.roles.api.problems import LATE, Problem, wrong
-from taskflow.tasks.jsontext import Document, document
+from taskflow.tasks.jsonread import Document, document
 
 THREAD_BYTES: Final = 256 << 10
 """Bodies beyond this are read in a thread, so that others are answered meanwhile."""

@@ -25,7 +25,7 @@ from taskflow.roles.api.jobs import list_answer, payload_of, replay_one
 from taskflow.roles.api.operation import op
 from taskflow.roles.api.problems import conflict, not_found, problem_of
 from taskflow.roles.api.query import DEAD, ERROR_TYPE_MAX
-from taskflow.tasks.jsontext import Document
+from taskflow.tasks.jsonread import Document
 
 FAILED: Final = frozenset({State.FAILED})
 AT_ONCE: Final = 1_000

@@ -21,7 +21,7 @@ from taskflow.roles.api.operation import Parameter, op
 from taskflow.roles.api.prefer import Waiting, wanted
 from taskflow.roles.api.problems import conflict, not_found
 from taskflow.roles.api.query import LIST, job_query, next_cursor
-from taskflow.tasks.jsontext import Document
+from taskflow.tasks.jsonread import Document
 
 CACHED: Final = 600.0
 """Seconds that a document is cached, and so longest that one is served after retention deleted its job."""

@@ -20,7 +20,8 @@ from taskflow.core.errors import (
     TaskFlowError,
 )
 from taskflow.roles.api.answer import Answer, Header
-from taskflow.tasks.jsontext import Malformed, escaped
+from taskflow.tasks.jsonread import Malformed
+from taskflow.tasks.jsontext import escaped
 
 URN: Final = "urn:taskflow:problem:"
 LATE: Final = "taskflow.late"

@@ -25,7 +25,8 @@ from taskflow.roles.api.deps import ApiDeps
 from taskflow.roles.api.documents import job_document, new_job_document
 from taskflow.roles.api.operation import Parameter, op
 from taskflow.roles.api.problems import LATE, Problem, conflict, problem_of, unavailable, wrong
-from taskflow.tasks.jsontext import Document, canonical, documents
+from taskflow.tasks.jsonread import Document, documents
+from taskflow.tasks.jsontext import canonical
 
 PREFIX: Final = "/api/v1/jobs/"
 ROUTE: Final = "POST /api/v1/jobs"
