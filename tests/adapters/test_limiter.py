@@ -130,3 +130,23 @@ async def test_the_least_recently_used_key_is_forgotten() -> None:
             await limiter.check(key, SLOW)
         assert (await limiter.check("a", SLOW)).remaining == 2
         assert (await limiter.check("b", SLOW)).remaining == 4
+
+
+@pytest.mark.adapter("redis")
+async def test_what_is_asked_together_is_answered_as_one_after_the_other(redis_url: str, redis_namespace: str) -> None:
+    """Whoever asks for what, and however much; one who leaves takes no answer from the others."""
+    rates = [Rate(limit=1, period=3_600.0, burst=burst) for burst in (3, 10)]
+    asks = [(f"k{n % 3}", rates[n % 2], n % 5) for n in range(60)] + [("k0", rates[0], 99)]
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as together,
+        RedisLimiter.from_url(redis_url, namespace=f"{redis_namespace}2") as alone,
+    ):
+        leaves = asyncio.ensure_future(together.check("leaves", RATE))
+        answers = asyncio.gather(*(together.check(*ask) for ask in asks))
+        await asyncio.wait([leaves], timeout=0)
+        leaves.cancel()
+        verdicts = await answers
+        for ask, verdict in zip(asks, verdicts, strict=True):
+            expected = await alone.check(*ask)
+            assert (verdict.allowed, verdict.remaining) == (expected.allowed, expected.remaining), ask
+            assert verdict.retry_after == pytest.approx(expected.retry_after, abs=2)
