@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Final
@@ -19,6 +21,9 @@ DEADLINE: Final = 6.0
 """Seconds. The adapter's own deadline is 5 and says more; this one holds where an adapter has none."""
 CROWD: Final = 8
 """Workers that messages are sized for while none is known to live: some will come, and must find more than one."""
+MOMENT: Final = 0.1
+"""Seconds: what is published within them counts as one batch. Many small ones one after the other are fair as a whole, and a
+message for every few tickets would cost more than the jobs."""
 SHARED: Final = 64
 """Most tickets in a message: beyond it a message saves little, and one worker gets too much at once."""
 
@@ -29,7 +34,7 @@ def share_of(batch: int, workers: int, slots: int = 0) -> int:
     """How many tickets of a batch may share a message, so that each live worker still gets two messages of it.
 
     Args:
-        batch: tickets that are published together.
+        batch: tickets that are published together, or one soon after the other.
         workers: live workers; 0 where none are known.
         slots: of the smallest worker, half of which a message may fill: what it cannot start, it keeps from others. 0
             where nobody knows.
@@ -44,17 +49,25 @@ class Publisher:
     Args:
         workers: live workers as last known, 0 where unknown; asked once a batch, so it must be cheap.
         slots: of a kind that the smallest of them has, 0 where unknown.
+        clock: seconds, monotonic.
 
     Attributes:
         near: takes what can be claimed in this very process, and returns the rest, which goes to the broker.
     """
 
     def __init__(
-        self, broker: Broker, workers: Callable[[], int] = lambda: 0, slots: Callable[[RunsIn], int] = lambda _: 0
+        self,
+        broker: Broker,
+        workers: Callable[[], int] = lambda: 0,
+        slots: Callable[[RunsIn], int] = lambda _: 0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._broker = broker
         self._workers = workers
         self._slots = slots
+        self._clock = clock
+        self._lately = 0.0
+        self._last = -math.inf
         self._waiting: deque[Ticket] = deque()
         self._bell = Bell()
         self._outage = Outage("broker (publish)")
@@ -95,4 +108,7 @@ class Publisher:
     def _share(self, tickets: Sequence[Ticket]) -> int:
         # Of one batch, whatever its kinds: apart, they would leave a lane's order.
         slots = min(self._slots(kind) for kind in {ticket.runs_in for ticket in tickets})
-        return share_of(len(tickets), self._workers(), slots)
+        now = self._clock()
+        self._lately = self._lately * math.exp((self._last - now) / MOMENT) + len(tickets)
+        self._last = now
+        return share_of(round(self._lately), self._workers(), slots)

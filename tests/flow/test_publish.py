@@ -10,7 +10,7 @@ import pytest
 from taskflow.core.errors import BrokerUnavailable, StoreUnavailable
 from taskflow.core.job import RunsIn, Ticket
 from taskflow.flow.crowd import Crowd
-from taskflow.flow.publish import Publisher, share_of
+from taskflow.flow.publish import MOMENT, Publisher, share_of
 from taskflow.ports.store import WorkerInfo
 from taskflow.testing.broker import lane_key, tickets_of
 from taskflow.testing.facts import until
@@ -79,14 +79,34 @@ def test_a_message_holds_no_more_than_half_of_what_the_smallest_worker_runs(slot
     assert share_of(1_000, 1, slots) == share
 
 
+async def test_small_batches_that_follow_each_other_are_shared_like_one() -> None:
+    """A message for every few tickets would cost more than the jobs. After a pause each is shared for itself again."""
+    now, sink = 0.0, Sink()
+    publisher = Publisher(sink, workers=lambda: 2, clock=lambda: now)  # type: ignore[arg-type]
+    running = asyncio.create_task(publisher.run())
+    for _ in range(100):
+        before = len(sink.batches)
+        publisher.offer(tickets_of(lane_key(), 8))
+        await until(lambda before=before: len(sink.batches) > before)  # type: ignore[misc]
+        now += MOMENT / 50
+    shares = [share for _, share in sink.batches]
+    assert shares[:2] == [2, 4]
+    assert shares[-1] == 64
+    assert shares == sorted(shares)
+    now += 20 * MOMENT
+    publisher.offer(tickets_of(lane_key(), 8))
+    await until(lambda: sink.batches[-1] == (8, 2))
+    running.cancel()
+
+
 async def test_a_batch_is_published_with_the_share_of_the_moment() -> None:
     """As told by whoever counts workers."""
-    sink, alive = Sink(), 0
-    publisher = Publisher(sink, lambda: alive)  # type: ignore[arg-type]
+    sink, alive, now = Sink(), 0, 0.0
+    publisher = Publisher(sink, lambda: alive, clock=lambda: now)  # type: ignore[arg-type]
     running = asyncio.create_task(publisher.run())
     publisher.offer(tickets_of(lane_key(), 100))
     await until(lambda: sink.batches == [(100, 7)])
-    alive = 5
+    alive, now = 5, 20 * MOMENT
     publisher.offer(tickets_of(lane_key(), 100))
     await until(lambda: sink.batches[1:] == [(100, 10)])
     running.cancel()
