@@ -23,7 +23,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full models-full bugs-full chaos failpoints bench clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full models-full bugs-full chaos failpoints bench bench-check bench-bounds bench-scale bench-peers clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -121,5 +121,17 @@ failpoints: setup  ## Die before and after each call of each port (ROUNDS=20)
 bench: setup  ## Measure TaskFlow beside what its parts can do (ARGS="--rounds 1")
 	$(BIN)/python -m bench $(ARGS)
 
+bench-check: setup  ## The same, and fail where a ratio is worse than bench/baseline.json
+	$(BIN)/python -m bench --check $(ARGS)
+
+bench-bounds: setup  ## Measure what must stay small: idle, memory, starts, two processes, large jobs (ARGS="--only idle")
+	$(BIN)/python -m bench.bounds $(ARGS)
+
+bench-scale: setup  ## The store beside 1,000,000 waiting and 10,000,000 finished rows (12 GB of disk, 5 minutes)
+	$(BIN)/python -m bench.scale $(ARGS)
+
+bench-peers: setup  ## Measure others beside TaskFlow, in environments of their own (ARGS="--part http")
+	$(BIN)/python -m bench.peers $(ARGS)
+
 clean:  ## Remove what was made here; the data of `make dev` stays
-	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis .schemathesis .benchmarks .peers

@@ -1,92 +1,135 @@
 """One table of what TaskFlow does beside what its parts can do: `python -m bench [--jobs N] [--rounds N] [--only NAME]`.
 
-Each system takes the same jobs (no-op handlers, 280 bytes of payload) over HTTP from 128 connections, in fresh processes,
+Each system takes the same jobs (no-op handlers, 300 bytes of payload) over HTTP from 256 connections, in fresh processes,
 interleaved in rounds. Every job that counts is durable: committed before its answer, settled before it is finished.
 
 submit: `POST /jobs`, one job a request, nobody consumes. batch: `POST /jobs/batch`, 500 a request. drain: a consumer
 starts on what was submitted; jobs between the 15th and 98th percentile of the times they finished, over the time between
 those. end to end: one process accepts jobs one by one and runs them; all of them, over the time from the first request
-to the last finish.
+to the last finish; by batch: the same, 500 a request. p50, p99: milliseconds from a request to the end of its job, at 100 requests a second.
+
+Below it, what single parts cost beside the least that could do the same.
+
+`--check` compares every ratio with `bench/baseline.json` and fails where one is worse by more than a quarter, also when all is
+measured once more; `--save` makes the present ratios that baseline.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
 import statistics
+import subprocess
 import sys
 import tempfile
-import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-import pytest
+from bench.raw_sqlite import NAME as RAW
+from bench.systems import BATCH, Embedded, Four, Reference
 
-from bench.load import post, send
-from bench.raw_sqlite import NAME, raw_sqlite
-from bench.systems import PAYLOAD, Embedded, Four, Reference, System
-from tests import servers
+HERE: Final = Path(__file__).parent
+BASELINE: Final = HERE / "baseline.json"
+FIGURES: Final = ("submit", "batch", "drain", "end to end", "by batch", "p50 ms", "p99 ms")
+YARDSTICKS: Final = {Four.name: Reference.name, Embedded.name: RAW}
+"""What each system is compared with."""
+WORSE: Final = 1.25
 
-SYSTEMS: Final[tuple[type[System], ...]] = (Reference, Four, Embedded)
-FIGURES: Final = ("submit", "batch", "drain", "end to end")
-BATCH: Final = 500
-JOB: Final = {"task": "bench.noop", "payload": PAYLOAD}
-STUCK: Final = 120.0
-
-
-def measure(system: System, jobs: int) -> dict[str, float]:
-    """Jobs a second of a system that was just entered: submit, batch and drain."""
-    one = post(f"{system.prefix}/jobs", json.dumps(JOB).encode())
-    many = post(f"{system.prefix}/jobs/batch", json.dumps({"jobs": [JOB] * BATCH}).encode())
-    system.take()
-    send(system.port, one, jobs // 20, accept=202)
-    submit = send(system.port, one, jobs, accept=202)
-    batch = send(system.port, many, jobs // BATCH, accept=207, connections=4)
-    total = jobs // 20 + jobs + jobs // BATCH * BATCH
-    system.work()
-    until_finished(system, total)
-    finishes = system.finishes()
-    first, last = round(0.15 * total), round(0.98 * total)
-    drain = (last - first) / (finishes[last] - finishes[first])
-    return {"submit": jobs / submit, "batch": jobs // BATCH * BATCH / batch, "drain": drain}
+Medians = dict[str, dict[str, float]]
 
 
-def end_to_end(system: System, jobs: int) -> dict[str, float]:
-    """Jobs a second of a system that was just entered, with everything in one process."""
-    one = post(f"{system.prefix}/jobs", json.dumps(JOB).encode())
-    system.both()
-    send(system.port, one, jobs // 20, accept=202)
-    until_finished(system, jobs // 20)
-    begun = time.time()
-    send(system.port, one, jobs, accept=202)
-    until_finished(system, jobs // 20 + jobs)
-    return {"end to end": jobs / (system.finishes()[-1] - begun)}
+def measured(suites: list[str], more: list[str], **environment: str) -> list[dict[str, Any]]:
+    """What pytest-benchmark tells of each test of these suites."""
+    with tempfile.TemporaryDirectory() as directory:
+        report = Path(directory) / "report.json"
+        words = [
+            "-m",
+            "pytest",
+            "-q",
+            "-p",
+            "no:cacheprovider",
+            "--benchmark-enable",
+            f"--benchmark-json={report}",
+            "--benchmark-quiet",
+        ]
+        done = subprocess.run(
+            [sys.executable, *words, *(str(HERE / suite) for suite in suites), *more],
+            cwd=HERE.parent,
+            env={**os.environ, **environment},
+        )
+        if done.returncode:
+            sys.exit(done.returncode)
+        found: list[dict[str, Any]] = json.loads(report.read_text())["benchmarks"]
+        return found
 
 
-def until_finished(system: System, count: int) -> None:
-    """Wait until so many jobs are; looks seldom, since looking costs the system too."""
-    seen, deadline = -1, time.monotonic() + STUCK
-    while (now := system.finished()) < count:
-        if now > seen:
-            seen, deadline = now, time.monotonic() + STUCK
-        if time.monotonic() > deadline:
-            raise RuntimeError(f"{system.name}: {now} of {count} jobs finished, and no more for {STUCK:.0f} s")
-        time.sleep(0.25)
+def of_systems(tests: list[dict[str, Any]]) -> Medians:
+    """Medians over rounds, by system and figure."""
+    rates: dict[str, dict[str, list[float]]] = {}
+    for test in tests:
+        if told := test["extra_info"]:
+            for figure, value in told["figures"].items():
+                rates.setdefault(told["system"], {}).setdefault(figure, []).append(value)
+    return {name: {figure: statistics.median(each) for figure, each in row.items()} for name, row in rates.items()}
 
 
-def show(rates: dict[str, dict[str, list[float]]]) -> None:
-    """Medians, and what they are of the reference's; of a raw loop, which has no batches and no drain, what there is."""
-    medians = {
-        name: {figure: statistics.median(each) for figure, each in row.items() if each} for name, row in rates.items()
-    }
-    print(f"{'jobs/s':28}" + "".join(f"{figure:>12}" for figure in FIGURES))
-    for name, row in medians.items():
-        print(f"{name:28}" + "".join(f"{row[figure]:12,.0f}" if figure in row else f"{'':12}" for figure in FIGURES))
-    medians.pop(NAME)
-    base = medians.get(Reference.name)
-    for name, row in medians.items():
-        if base and row is not base:
-            print(f"{name + ' / reference':28}" + "".join(f"{row[figure] / base[figure]:12.2f}" for figure in FIGURES))
+def of_parts(tests: list[dict[str, Any]]) -> Medians:
+    """Microseconds of each part, by group; the yardstick of a group is called `raw`."""
+    parts: Medians = {}
+    for test in tests:
+        if group := test["group"]:
+            name = test["name"].removeprefix("test_")
+            took = test["stats"]["median"] * 1e6
+            parts.setdefault(group, {})["raw" if name.startswith("raw_") else name] = took
+    return parts
+
+
+def ratios(systems: Medians, parts: Medians) -> dict[str, float]:
+    """How much of its yardstick each figure costs: 1 is as good as it, 2 half as good."""
+    found = {}
+    for name, yardstick in YARDSTICKS.items():
+        for figure, value in systems.get(name, {}).items():
+            if raw := systems.get(yardstick, {}).get(figure):
+                found[f"{name}: {figure}"] = value / raw if figure.endswith("ms") else raw / value
+    for group, row in parts.items():
+        found |= {f"{group}: {name}": took / row["raw"] for name, took in row.items() if name != "raw" and "raw" in row}
+    return found
+
+
+def show(systems: Medians, parts: Medians) -> Iterator[str]:
+    """Lines of the tables."""
+    if systems:
+        yield f"{'jobs/s':28}" + "".join(f"{figure:>12}" for figure in FIGURES)
+    for name, row in systems.items():
+        yield f"{name:28}" + "".join(_cell(figure, row.get(figure)) for figure in FIGURES)
+    for name, yardstick in YARDSTICKS.items():
+        if name in systems and yardstick in systems:
+            ours, raw = systems[name], systems[yardstick]
+            shown = [
+                f"{ours[each] / raw[each]:12.2f}" if each in ours and each in raw else " " * 12 for each in FIGURES
+            ]
+            yield f"{'/ ' + yardstick:28}" + "".join(shown)
+    for group, row in parts.items():
+        raw = row.get("raw")
+        for name, took in row.items():
+            yield f"{group:12}{name:28}{took:12,.1f} us" + (f"{took / raw:8.2f} x raw" if raw and name != "raw" else "")
+
+
+def _cell(figure: str, value: float | None) -> str:
+    if value is None:
+        return " " * 12
+    return f"{value:12,.1f}" if figure.endswith("ms") else f"{value:12,.0f}"
+
+
+def worse(now: dict[str, float], then: dict[str, float]) -> list[str]:
+    """What costs more than it did, over its yardstick."""
+    return [
+        f"{name}: {now[name]:.2f} times its yardstick, {before:.2f} before"
+        for name, before in then.items()
+        if name in now and now[name] > WORSE * before
+    ]
 
 
 def main() -> None:
@@ -96,29 +139,37 @@ def main() -> None:
         "--jobs", type=int, default=20_000, help=f"jobs a figure, at least {BATCH} (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
-    parser.add_argument("--only", help="systems whose names contain this")
+    parser.add_argument("--only", help="systems and parts whose names contain this")
+    parser.add_argument("--suite", choices=("macro", "micro"), help="systems only, or parts only")
+    parser.add_argument("--check", action="store_true", help="fail where a ratio is worse than the baseline's")
+    parser.add_argument("--save", action="store_true", help="make these ratios the baseline")
     wanted = parser.parse_args()
     if wanted.jobs < BATCH or wanted.rounds < 1:
         parser.error(f"nothing can be measured with fewer than {BATCH} jobs or without a round")
-    systems = [each for each in SYSTEMS if not wanted.only or wanted.only in each.name]
-    names = [NAME, *(each.name for each in systems)]
-    rates: dict[str, dict[str, list[float]]] = {name: {figure: [] for figure in FIGURES} for name in names}
-    try:
-        for _ in range(wanted.rounds):
-            with tempfile.TemporaryDirectory() as directory:
-                for figure, rate in raw_sqlite(Path(directory), wanted.jobs).items():
-                    rates[NAME][figure].append(rate)
-            for each in systems:
-                for part in (measure, end_to_end):
-                    with tempfile.TemporaryDirectory() as directory, each(Path(directory)) as system:
-                        for figure, rate in part(system, wanted.jobs).items():
-                            rates[each.name][figure].append(rate)
-    except pytest.skip.Exception as missing:
-        sys.exit(f"{missing}; `--only embedded` needs no server")
-    finally:
-        servers.close()
+
+    def measure() -> tuple[Medians, Medians]:
+        tests = measured(
+            [wanted.suite] if wanted.suite else ["macro", "micro"],
+            ["-k", wanted.only] if wanted.only else [],
+            BENCH_JOBS=str(wanted.jobs),
+            BENCH_ROUNDS=str(wanted.rounds),
+        )
+        return of_systems(tests), of_parts(tests)
+
+    systems, parts = measure()
     print(f"{wanted.jobs:,} jobs a figure, medians of {wanted.rounds} interleaved rounds")
-    show(rates)
+    print("\n".join(show(systems, parts)))
+    now = ratios(systems, parts)
+    if wanted.save:
+        BASELINE.write_text(json.dumps({name: round(ratio, 3) for name, ratio in now.items()}, indent=2) + "\n")
+    if wanted.check:
+        then: dict[str, float] = json.loads(BASELINE.read_text())
+        if worse(now, then):
+            # Somebody else may have been busy here: what is really worse is worse again.
+            again = ratios(*measure())
+            now = {name: min(ratio, again.get(name, ratio)) for name, ratio in now.items()}
+        if found := worse(now, then):
+            sys.exit("\n".join(["worse than the baseline:", *found]))
 
 
 if __name__ == "__main__":

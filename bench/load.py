@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final, cast
 
 import uvloop
 
-CONNECTIONS: Final = 128
+CONNECTIONS: Final = 256
 SILENCE: Final = 60.0
 END_OF_HEAD: Final = b"\r\n\r\n"
 LENGTH: Final = b"content-length:"
@@ -55,6 +55,39 @@ async def _send(port: int, request: bytes, times: int, accept: int, connections:
         if error is not None:
             raise error
     return took
+
+
+def pace(port: int, make: Callable[[], bytes], rate: float, seconds: float, *, accept: int) -> None:
+    """Send so many requests a second, each on time whether earlier ones are answered or not, and wait for every answer.
+
+    Args:
+        make: makes a request just before it leaves.
+        accept: the only status that counts as an answer.
+
+    Raises:
+        RuntimeError: another status, a closed connection, or silence.
+    """
+    uvloop.run(_pace(port, make, rate, round(rate * seconds), accept))
+
+
+async def _pace(port: int, make: Callable[[], bytes], rate: float, times: int, accept: int) -> None:
+    loop = asyncio.get_running_loop()
+    clients: list[_Paced] = []
+    idle: list[_Paced] = []
+    answers: list[asyncio.Future[None]] = []
+    begun = loop.time()
+    try:
+        for number in range(times):
+            await asyncio.sleep(begun + number / rate - loop.time())
+            if not idle:
+                _, client = await loop.create_connection(lambda: _Paced(idle, accept), "127.0.0.1", port)
+                clients.append(client)
+            answers.append(idle.pop().ask(make()))
+        async with asyncio.timeout(SILENCE):
+            await asyncio.gather(*answers)
+    finally:
+        for client in clients:
+            client.close()
 
 
 class _Client(asyncio.Protocol):
@@ -108,3 +141,32 @@ class _Client(asyncio.Protocol):
             self.done.set_result(None)
         else:
             self.done.set_exception(error)
+
+
+class _Paced(_Client):
+    """One connection that waits to be told what to ask; the server may end it while it does."""
+
+    def __init__(self, idle: list[_Paced], accept: int) -> None:
+        super().__init__(b"", iter(()), accept)
+        self._idle = idle
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._idle.append(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        if self in self._idle:
+            self._idle.remove(self)
+        else:
+            super().connection_lost(error)
+
+    def ask(self, request: bytes) -> asyncio.Future[None]:
+        """Send it; the future ends with its answer."""
+        assert self._transport is not None
+        self.done = asyncio.get_running_loop().create_future()
+        self._transport.write(request)
+        return self.done
+
+    def next(self) -> None:
+        self._end(None)
+        self._idle.append(self)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import socketserver
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -22,44 +22,48 @@ ANSWERS = {
 }
 
 
-class Server:
+class Server(socketserver.ThreadingTCPServer):
     """Answers each request alike, byte by byte."""
 
+    daemon_threads = True
+
     def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Connection)
         self.answer = b""
         self.requests = 0
-        self._listening: Future[tuple[int, Callable[[], object]]] = Future()
-        self._thread = threading.Thread(target=lambda: asyncio.run(self._main()))
-        self._thread.start()
-        self.port, self._stop = self._listening.result(10)
+        self.port = int(self.server_address[1])
+        threading.Thread(target=self.serve_forever, args=(0.01,)).start()
 
     def close(self) -> None:
         """End it."""
-        self._stop()
-        self._thread.join()
+        self.shutdown()
+        self.server_close()
 
-    async def _main(self) -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
-        self._listening.set_result((port, lambda: loop.call_soon_threadsafe(stop.set)))
-        await stop.wait()
-        server.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        while not reader.at_eof():
-            try:
-                head = await reader.readuntil(b"\r\n\r\n")
-            except (asyncio.IncompleteReadError, ConnectionError):
-                break
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
-            self.requests += 1
-            for at in range(len(self.answer)):
-                writer.write(self.answer[at : at + 1])
-                await writer.drain()
-            if self.answer == ANSWERS["cut"]:
-                break
-        writer.close()
+class Connection(socketserver.StreamRequestHandler):
+    """One of them; a cut answer is the last."""
+
+    server: Server
+
+    def handle(self) -> None:
+        """Until the other side hangs up."""
+        server = self.server
+        with suppress(ConnectionError):
+            while length := self._length():
+                self.rfile.read(length)
+                server.requests += 1
+                for at in range(len(server.answer)):
+                    self.wfile.write(server.answer[at : at + 1])
+                if server.answer == ANSWERS["cut"]:
+                    return
+
+    def _length(self) -> int:
+        """Of a request whose head has come; 0 at the end."""
+        found = 0
+        while line := self.rfile.readline().lower().strip():
+            if line.startswith(b"content-length:"):
+                found = int(line.partition(b":")[2])
+        return found
 
 
 @pytest.fixture
