@@ -161,7 +161,10 @@ def main() -> None:
     print("\n".join(show(systems, parts)))
     now = ratios(systems, parts)
     if wanted.save:
-        BASELINE.write_text(json.dumps({name: round(ratio, 3) for name, ratio in now.items()}, indent=2) + "\n")
+        # What was not measured stays as it was.
+        kept = json.loads(BASELINE.read_text()) if BASELINE.exists() else {}
+        kept |= {name: round(ratio, 3) for name, ratio in now.items()}
+        BASELINE.write_text(json.dumps(kept, indent=2) + "\n")
     if wanted.check:
         then: dict[str, float] = json.loads(BASELINE.read_text())
         if worse(now, then):

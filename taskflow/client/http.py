@@ -27,6 +27,7 @@ from taskflow.core.limits import BATCH_JOBS
 
 LONG_POLL: Final = 30.0
 POLL: Final = 0.5
+KEY_LENGTH: Final = 255
 NDJSON: Final = "application/x-ndjson"
 
 
@@ -83,13 +84,19 @@ class Client:
     def submit_many(self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[dict[str, Any]]:
         """Submit any number of jobs, 1,000 a request; each item has `index`, `status` and `job` or `problem`.
 
-        Where a request fails, those before it have done their part: with a key, the same call may simply be made again.
+        Where a request fails, those before it have done their part: with a key, the same call may simply be made again. The
+        server refuses a request of more jobs than its rate limit lets a client post at once.
 
         Args:
             bodies: `task`, `payload` and the other fields of a submit, for each.
             key: makes a repeated call the same one; the requests behind the first add the index that they begin with.
         """
         items: list[dict[str, Any]] = []
+        last = f"{key}/{(len(bodies) - 1) // BATCH_JOBS * BATCH_JOBS}"
+        if key is not None and len(bodies) > BATCH_JOBS and len(last) > KEY_LENGTH:
+            raise ValueError(
+                f"the key must leave room for {last[len(key) :]!r}: at most {KEY_LENGTH} characters together"
+            )
         for start in range(0, max(1, len(bodies)), BATCH_JOBS):
             part = {"jobs": list(bodies[start : start + BATCH_JOBS])}
             headers = None if key is None else {"Idempotency-Key": f"{key}/{start}" if start else key}

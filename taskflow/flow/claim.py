@@ -131,7 +131,7 @@ class Claimer:
 
     def _dry(self) -> float:
         """Where many tickets came one after the other and then none, the draw may find more."""
-        if self._row < MANY or any(self._intake.waiting(kind) for kind in RunsIn):
+        if self._row < MANY:
             return 1.0
         left = self._last + DRY - self._clock()
         if left > 0:
@@ -189,8 +189,9 @@ class Claimer:
             ids = list(dict.fromkeys(ticket.job_id for ticket, _ in held))
             claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
             self.claimed += len(claims)
-            self._row += len(claims)
-            self._last = self._clock()
+            now = self._clock()
+            self._row = len(claims) + (self._row if now - self._last < DRY else 0)
+            self._last = now
             if claims and not self.told:
                 log.info("tickets start jobs")
                 self.told = True

@@ -66,6 +66,7 @@ class Publisher:
         self._workers = workers
         self._slots = slots
         self._clock = clock
+        self._publishing = False
         self._lately = 0.0
         self._last = -math.inf
         self._waiting: deque[Ticket] = deque()
@@ -76,7 +77,9 @@ class Publisher:
 
     def offer(self, tickets: Sequence[Ticket]) -> None:
         """Take tickets of rows that are committed; never blocks, never fails."""
-        tickets = self.near(tickets)
+        # What was published before comes first, and is on its way.
+        if self.connected and not (self._waiting or self._publishing):
+            tickets = self.near(tickets)
         room = WAITING - len(self._waiting)
         self._waiting.extend(tickets[:room])
         self.forgotten += max(0, len(tickets) - room)
@@ -95,6 +98,7 @@ class Publisher:
                 await self._bell.wait(60)
                 continue
             tickets = [self._waiting.popleft() for _ in range(min(BATCH, len(self._waiting)))]
+            self._publishing = True
             try:
                 async with asyncio.timeout(DEADLINE):
                     await self._broker.publish(tickets, share=self._share(tickets))
@@ -104,6 +108,8 @@ class Publisher:
                     log.exception("tickets were not published for an unknown reason")
                 self.forgotten += len(tickets)
                 await asyncio.sleep(self._outage.lost(error))
+            finally:
+                self._publishing = False
 
     def _share(self, tickets: Sequence[Ticket]) -> int:
         # Of one batch, whatever its kinds: apart, they would leave a lane's order.

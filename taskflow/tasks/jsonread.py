@@ -137,10 +137,10 @@ def _object(text: str, start: int, member: Callable[[str, int, str], tuple[Any, 
 
 def _item(text: str, begin: int, pointer: str) -> tuple[Any, Document | None, int]:
     """An element of an array, the document that it is if it is an object, and where it ends."""
-    if text[begin : begin + 1] != "{":
-        value, end = _scan(text, begin)
-        return value, None, int(end)
     try:
+        if text[begin : begin + 1] != "{":
+            value, end = _scan(text, begin)
+            return value, None, int(end)
         found, end = _object(text, begin, _member)
     except Invalid as error:
         raise Invalid([FieldError(pointer + wrong.pointer, wrong.detail) for wrong in error.errors]) from None

@@ -119,7 +119,9 @@ class _Saving(asyncio.Transport):
             whole = b"".join(self._parts)
             self._parts.clear()
             self._size = 0
-            self._transport.write(whole)
+            # The other side may have left in this very turn.
+            if not self._transport.is_closing():
+                self._transport.write(whole)
 
     def is_closing(self) -> bool:
         return self._closed or self._transport.is_closing()

@@ -150,3 +150,41 @@ async def test_what_is_asked_together_is_answered_as_one_after_the_other(redis_u
             expected = await alone.check(*ask)
             assert (verdict.allowed, verdict.remaining) == (expected.allowed, expected.remaining), ask
             assert verdict.retry_after == pytest.approx(expected.retry_after, abs=2)
+
+
+@pytest.mark.adapter("redis")
+async def test_a_bucket_that_is_none_hurts_nobody(redis_url: str, redis_namespace: str) -> None:
+    """It is begun anew; who shares the call with it is judged by his own."""
+    rate = Rate(limit=1, period=3_600.0, burst=3)
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as limiter,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await limiter.check("good", rate)
+        await limiter.check("bad", rate)
+        keys = [key async for key in redis.scan_iter(f"{redis_namespace}:limit:*")]
+        assert len(keys) == 2
+        for spoilt in (b"no number", None):
+            for key in keys:
+                if spoilt is None:
+                    await redis.delete(key)
+                    await redis.rpush(key, "a list")
+                else:
+                    await redis.set(key, spoilt)
+            verdicts = await asyncio.gather(*(limiter.check(name, rate) for name in ("good", "bad")))
+            assert [(verdict.allowed, verdict.remaining) for verdict in verdicts] == [(True, 2)] * 2
+
+
+@pytest.mark.adapter("redis")
+async def test_who_has_left_is_charged_for_nothing(redis_url: str, redis_namespace: str) -> None:
+    """He waited for his turn, and hung up."""
+    rate = Rate(limit=1, period=3_600.0, burst=10)
+    async with RedisLimiter.from_url(redis_url, namespace=redis_namespace) as limiter:
+        first = asyncio.ensure_future(limiter.check("k", rate))
+        await asyncio.wait([first], timeout=0)
+        leaving = [asyncio.ensure_future(limiter.check("k", rate)) for _ in range(5)]
+        await asyncio.wait(leaving, timeout=0)
+        for each in leaving:
+            each.cancel()
+        await first
+        assert (await limiter.check("k", rate)).remaining == 8

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from taskflow.adapters.sql import PostgresStore
+from taskflow.adapters.sql.postgres import upkeep
 from taskflow.adapters.sql.postgres.database import Database
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import Outcome, State
@@ -72,6 +73,16 @@ class TestPostgres(StoreConformance):
         await bury(store)
         after = await shown(store, claim.id)
         assert (after.state, [attempt.outcome for attempt in after.attempts]) == (State.CANCELLED, [Outcome.CRASHED])
+
+    async def test_a_look_that_fails_keeps_nothing_from_being_mended(
+        self, store: StateStore, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whatever it cannot look at: what else stands wrong is found by the statements that mend it."""
+        broken = "SELECT 1 / 0 AS wrong WHERE $1::timestamptz IS NULL OR $2::interval IS NOT NULL"
+        monkeypatch.setattr(upkeep, "WATCH_AND_LOOK", broken)
+        claim = await claimed(store, await worker(store))
+        await bury(store)
+        assert [attempt.outcome for attempt in (await shown(store, claim.id)).attempts] == [Outcome.CRASHED]
 
 
 class TestBehindAPooler(TestPostgres):

@@ -246,7 +246,7 @@ async def test_a_plan_that_is_kept_is_right_for_every_table(
 @pytest.mark.parametrize("state", ["queued", "running", "scheduled", "retrying", "waiting", "failed"])
 @pytest.mark.parametrize(
     ("statement", "values", "most"),
-    [(upkeep.NEXT_DUE, "NULL", 10), (upkeep.WATCH, "NULL, '15 s'", ONCE)],
+    [(upkeep.NEXT_DUE, "NULL", 10), (upkeep.WATCH_AND_LOOK, "NULL, '15 s'", ONCE)],
     ids=["next due", "watch"],
 )
 async def test_a_look_at_the_whole_table_is_as_cheap_by_a_plan_that_is_kept(

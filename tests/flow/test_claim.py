@@ -99,7 +99,7 @@ async def test_the_end_of_many_tickets_makes_the_draw_look(came: int, told: list
         clock=lambda: now,
     )
     for count in (came - came // 2, came // 2):
-        now += 2 * DRY
+        now += DRY / 2
         intake.land(Message(*(ticket(RunsIn.ASYNC) for _ in range(count))))
         assert await claimer.once() == 0
         assert await claimer.once() == pytest.approx(1.0 if claimer.claimed < MANY else DRY)

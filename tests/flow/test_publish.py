@@ -152,6 +152,32 @@ async def test_the_crowd_is_who_is_alive() -> None:
     assert crowd.count() == 0
 
 
+async def test_nothing_is_taken_before_what_is_on_its_way() -> None:
+    """Nor while the broker is away: older rows may wait in the table."""
+    sink, asked = Sink(), 0
+
+    def near(_: Sequence[Ticket]) -> Sequence[Ticket]:
+        nonlocal asked
+        asked += 1
+        return ()
+
+    publisher = Publisher(sink)  # type: ignore[arg-type]
+    publisher.near = near
+    publisher.offer(tickets_of(lane_key(), 1))
+    assert asked == 1
+    publisher.near = lambda tickets: tickets
+    publisher.offer(tickets_of(lane_key(), 1))
+    publisher.near = near
+    publisher.offer(tickets_of(lane_key(), 1))
+    assert asked == 1
+    sink.error = BrokerUnavailable("it is down")
+    running = asyncio.create_task(publisher.run())
+    await until(lambda: not publisher.connected)
+    publisher.offer(tickets_of(lane_key(), 1))
+    assert asked == 1
+    running.cancel()
+
+
 async def test_what_is_taken_in_this_process_is_not_published() -> None:
     """Only the rest."""
     sink = Sink()

@@ -13,7 +13,8 @@ from redis.asyncio import Redis
 from taskflow.ports.limiter import Rate, Verdict
 
 # A bucket is one number: the instant, in microseconds, at which it is full again. Integers of this size are exact in
-# Lua. One that lies further ahead than an empty bucket comes from a clock that ran ahead, and must lock nobody out.
+# Lua. One that lies further ahead than an empty bucket comes from a clock that ran ahead, and must lock nobody out; nor must one
+# that is no number, or those who share the call with it.
 SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -22,7 +23,8 @@ for i, key in ipairs(KEYS) do
   local at = i * 4 - 3
   local emission, burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local most = burst * emission
-  local full = math.min(math.max(tonumber(redis.call('GET', key) or 0), now), now + most)
+  local kept = redis.pcall('GET', key)
+  local full = math.min(math.max(type(kept) == 'string' and tonumber(kept) or 0, now), now + most)
   local changed = false
   for word in string.gmatch(ARGV[at], '%d+') do
     local cost, wait = tonumber(word), -1

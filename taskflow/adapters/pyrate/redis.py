@@ -59,6 +59,10 @@ class RedisLimiter:
         if self._flight is not None:
             self._flight.cancel()
             await asyncio.wait([self._flight])
+            self._flight = None
+            for *_, verdict in self._waiting:
+                verdict.cancel()
+            self._waiting.clear()
         await self._link.__aexit__(kind, error, trace)
 
     async def check(self, key: str, rate: Rate, cost: int = 1) -> Verdict:
@@ -73,11 +77,12 @@ class RedisLimiter:
     async def _fly(self) -> None:
         try:
             while self._waiting:
-                await self._answer([self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))])
+                batch = [self._waiting.popleft() for _ in range(min(AT_ONCE, len(self._waiting)))]
+                # Who has left asks for nothing, and is charged for nothing.
+                if asked := [each for each in batch if not each[2].done()]:
+                    await self._answer(asked)
         finally:
             self._flight = None
-            for *_, verdict in self._waiting:
-                verdict.cancel()
 
     async def _answer(self, batch: Sequence[tuple[str, Ask, asyncio.Future[Verdict]]]) -> None:
         try:

@@ -68,8 +68,10 @@ ON CONFLICT (id) DO UPDATE SET (last_sweep_at, watched_since) = (
     SELECT now, CASE WHEN upkeep.last_sweep_at BETWEEN now - $2::interval AND now THEN upkeep.watched_since ELSE now END
     FROM (SELECT coalesce($1::timestamptz, clock_timestamp()) AS now) AS clock)
 RETURNING EXISTS (
-    SELECT 1 FROM workers WHERE state = 'alive' AND upkeep.last_sweep_at - {LENGTH} < upkeep.watched_since) AS in_grace,
-    {WRONG.replace("clock.now", "upkeep.last_sweep_at").replace(SINCE, "upkeep.watched_since")} AS wrong"""
+    SELECT 1 FROM workers WHERE state = 'alive' AND upkeep.last_sweep_at - {LENGTH} < upkeep.watched_since) AS in_grace"""
+WATCH_AND_LOOK: Final = (
+    f"{WATCH}, {WRONG.replace('clock.now', 'upkeep.last_sweep_at').replace(SINCE, 'upkeep.watched_since')} AS wrong"
+)
 BURY: Final = f"""
 WITH {CLOCK},
 asked AS MATERIALIZED (
@@ -122,8 +124,14 @@ class UpkeepPart:
 
     async def sweep(self, gap: float, *, limit: int = 500, now: datetime | None = None) -> Swept:
         """Bring everything that stands wrong back in order, a statement and a transaction for each condition."""
-        [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap), kept=True)
-        if not watch["wrong"]:
+        try:
+            [watch] = await self._db.fetch(WATCH_AND_LOOK, now, timedelta(seconds=gap), kept=True)
+            wrong = watch["wrong"]
+        except TaskFlowError:
+            # Whatever it is that cannot be looked at, all else can be mended.
+            [watch] = await self._db.fetch(WATCH, now, timedelta(seconds=gap), kept=True)
+            wrong = True
+        if not wrong:
             return Swept(in_grace=watch["in_grace"])
         each = Conditions()
         tried = each.tried
