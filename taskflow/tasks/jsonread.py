@@ -1,7 +1,7 @@
 """Strict JSON, read: exact, or refused with every reason; see `jsontext` for the way out.
 
 Integers of any size stay exact. Duplicate keys, NaN, Infinity, numbers beyond a double, NUL and lone surrogates are refused,
-and so is nesting beyond 64 levels, before anything recurses.
+and so is nesting beyond 64 levels: before anything recurses, but in a batch, where the parser's own limit comes first.
 """
 
 from __future__ import annotations
