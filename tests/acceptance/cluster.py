@@ -249,11 +249,18 @@ class Cluster:
             return 0
 
     def _forget(self) -> None:
-        self.sql(f'DROP SCHEMA IF EXISTS "{self.namespace}" CASCADE')
+        until_sync(self._dropped, 30)
         with redis.Redis.from_url(self.redis) as client:
             for key in client.scan_iter(f"{self.namespace}:*"):
                 client.delete(key)
         asyncio.run(self._forget_queues())
+
+    def _dropped(self) -> bool:
+        try:
+            self.sql(f'DROP SCHEMA IF EXISTS "{self.namespace}" CASCADE')
+        except asyncpg.DeadlockDetectedError:
+            return False  # members of a parent that was killed are ending their work
+        return True
 
     async def _forget_queues(self) -> None:
         import aiormq  # noqa: PLC0415
