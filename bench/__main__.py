@@ -132,6 +132,12 @@ def worse(now: dict[str, float], then: dict[str, float]) -> list[str]:
     ]
 
 
+def unmeasured(now: dict[str, float], then: dict[str, float], suite: str | None) -> list[str]:
+    """What of a suite, or of both, the baseline has and this run has not."""
+    ours = [name for name in then if suite is None or (name.partition(": ")[0] in YARDSTICKS) == (suite == "macro")]
+    return [name for name in ours if name not in now]
+
+
 def main() -> None:
     """Measure, and print."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__.partition(":")[0])
@@ -167,6 +173,8 @@ def main() -> None:
         BASELINE.write_text(json.dumps(kept, indent=2) + "\n")
     if wanted.check:
         then: dict[str, float] = json.loads(BASELINE.read_text())
+        if not wanted.only and (missing := unmeasured(now, then, wanted.suite)):
+            sys.exit("\n".join(["in the baseline, and not measured (--save makes a new one):", *missing]))
         if worse(now, then):
             # Somebody else may have been busy here: what is really worse is worse again.
             again = ratios(*measure())

@@ -4,7 +4,6 @@ A file of the process's own in `MARKS` has a count first, then a time for each j
 microsecond a job, so that no peer pays for being watched.
 """
 
-import itertools
 import json
 import mmap
 import os
@@ -27,21 +26,20 @@ class Marks:
 
     def __call__(self) -> int:
         """A job has run."""
-        now = time.time_ns()
-        if self._pid != os.getpid():
-            with self._lock:
-                if self._pid != os.getpid():
-                    self._open()
-        place = next(self._count)
-        NUMBER.pack_into(self._map, NUMBER.size * place, now)
-        NUMBER.pack_into(self._map, 0, place)
+        # As one step: of two threads the later one may be here first, and the count must never step back.
+        with self._lock:
+            if self._pid != os.getpid():
+                self._open()
+            self._place += 1
+            NUMBER.pack_into(self._map, NUMBER.size * self._place, time.time_ns())
+            NUMBER.pack_into(self._map, 0, self._place)
         return 1
 
     def _open(self) -> None:
         with Path(os.environ["MARKS"], str(os.getpid())).open("w+b") as file:
             file.truncate(NUMBER.size * (1 + CAPACITY))
             self._map = mmap.mmap(file.fileno(), 0)
-        self._count = itertools.count(1)
+        self._place = 0
         self._pid = os.getpid()
 
 

@@ -13,20 +13,23 @@ OVER: Final = "('succeeded','cancelled','expired')"
 ATTEMPT: Final = "greatest(jobs.attempt - verdict.given_back, 0)"
 CRASHES: Final = f"least(jobs.crashes, {COUNTED}) + verdict.crash"
 INTERRUPTIONS: Final = f"least(jobs.interruptions, {COUNTED}) + verdict.interruption"
-TAKEN_ALONG: Final = ", ".join(
-    {
-        "state": "verdict.new_state",
-        "reason": "verdict.new_reason",
-        "error": "verdict.new_error",
-        "attempt": ATTEMPT,
-        "crashes": CRASHES,
-        "interruptions": INTERRUPTIONS,
-        "run_at": "coalesce(verdict.new_run_at, jobs.run_at)",
-        "progress": "coalesce(verdict.last_word, jobs.progress)",
-        "finished_at": "verdict.now",
-    }.get(name, f"jobs.{name}")
-    + f" AS {name}"
-    for name in SHARED
+
+
+def _taken(**changed: str) -> str:
+    """Columns of a row that leaves the live table, some of them changed."""
+    return ", ".join(f"{changed.get(name, f'jobs.{name}')} AS {name}" for name in SHARED)
+
+
+TAKEN_ALONG: Final = _taken(
+    state="verdict.new_state",
+    reason="verdict.new_reason",
+    error="verdict.new_error",
+    attempt=ATTEMPT,
+    crashes=CRASHES,
+    interruptions=INTERRUPTIONS,
+    run_at="coalesce(verdict.new_run_at, jobs.run_at)",
+    progress="coalesce(verdict.last_word, jobs.progress)",
+    finished_at="verdict.now",
 )
 
 
@@ -65,19 +68,15 @@ RESCUED: Final = _written("WHERE started_at IS NOT NULL AND worker_id IS NOT NUL
 and when gets none. Neither holds the job."""
 # The results stand in the order of the ids, which are sorted: a search instead of a join.
 PLACE: Final = 'width_bucket(jobs.id COLLATE "C", $2::text[])'
-DONE: Final = ", ".join(
-    {
-        "state": "'succeeded'",
-        "reason": "NULL::text",
-        "error": "NULL::text",
-        "attempt": "greatest(jobs.attempt, 0)",
-        "crashes": f"least(jobs.crashes, {COUNTED})",
-        "interruptions": f"least(jobs.interruptions, {COUNTED})",
-        "progress": f"coalesce(($6::text[])[{PLACE}], jobs.progress)",
-        "finished_at": "clock.now",
-    }.get(name, f"jobs.{name}")
-    + f" AS {name}"
-    for name in SHARED
+DONE: Final = _taken(
+    state="'succeeded'",
+    reason="NULL::text",
+    error="NULL::text",
+    attempt="greatest(jobs.attempt, 0)",
+    crashes=f"least(jobs.crashes, {COUNTED})",
+    interruptions=f"least(jobs.interruptions, {COUNTED})",
+    progress=f"coalesce(($6::text[])[{PLACE}], jobs.progress)",
+    finished_at="clock.now",
 )
 SUCCEEDED: Final = f"""
 gone AS (
@@ -93,16 +92,12 @@ words, or nothing."""
 COUNTS: Final = """
 (outcome = 'crashed')::int AS crash, (outcome IN ('interrupted','lost'))::int AS interruption,
     (outcome = 'snoozed')::int AS snooze"""
-CLOSED_WAITING: Final = ", ".join(
-    {
-        "state": "wanted.state",
-        "reason": "wanted.state",
-        "finished_at": "wanted.now",
-        "cancel_requested_at": "CASE WHEN wanted.state = 'cancelled' THEN coalesce(jobs.cancel_requested_at, wanted.now) "
-        "ELSE jobs.cancel_requested_at END",
-    }.get(name, f"jobs.{name}")
-    + f" AS {name}"
-    for name in SHARED
+CLOSED_WAITING: Final = _taken(
+    state="wanted.state",
+    reason="wanted.state",
+    finished_at="wanted.now",
+    cancel_requested_at="CASE WHEN wanted.state = 'cancelled' THEN coalesce(jobs.cancel_requested_at, wanted.now) "
+    "ELSE jobs.cancel_requested_at END",
 )
 CLOSE_WAITING: Final = f"""
 gone AS (DELETE FROM jobs USING wanted WHERE jobs.id = wanted.id RETURNING {CLOSED_WAITING}),
