@@ -11,7 +11,7 @@ from taskflow.client.documents import (
     TaskDocument,
     WorkerDocument,
 )
-from taskflow.client.errors import ProblemError, Unreachable, WaitRanOut
+from taskflow.client.errors import PartlySubmitted, ProblemError, Unreachable, WaitRanOut
 from taskflow.client.http import Client
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "JobDocument",
     "OutcomeDocument",
     "Page",
+    "PartlySubmitted",
     "ProblemError",
     "QueueDocument",
     "TaskDocument",

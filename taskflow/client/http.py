@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from time import sleep as nap
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
@@ -20,8 +21,9 @@ from taskflow.client.documents import (
     TaskDocument,
     WorkerDocument,
 )
-from taskflow.client.errors import WaitRanOut
+from taskflow.client.errors import PartlySubmitted, ProblemError, WaitRanOut
 from taskflow.client.transport import TIMEOUT, Transport
+from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import State
 from taskflow.core.limits import BATCH_JOBS
 
@@ -81,26 +83,37 @@ class Client:
         headers = None if key is None else {"Idempotency-Key": key}
         return cast("JobDocument", self.post("/jobs", body, headers))
 
-    def submit_many(self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None) -> list[dict[str, Any]]:
-        """Submit any number of jobs, 1,000 a request; each item has `index`, `status` and `job` or `problem`.
+    def submit_many(
+        self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None, size: int = BATCH_JOBS
+    ) -> list[dict[str, Any]]:
+        """Submit any number of jobs; each item has `index`, `status` and `job` or `problem`.
 
-        Where a request fails, those before it have done their part: with a key, the same call may simply be made again. The
-        server refuses a request of more jobs than its rate limit lets a client post at once.
+        Where the rate limit is used up, it waits as long as the server says, and goes on.
 
         Args:
             bodies: `task`, `payload` and the other fields of a submit, for each.
             key: makes a repeated call the same one; the requests behind the first add the index that they begin with.
+            size: jobs a request. The server refuses more than 1,000, and more than the burst of its rate limit.
+
+        Raises:
+            PartlySubmitted: a request behind the first failed; with a key, the same call may simply be made again.
         """
-        items: list[dict[str, Any]] = []
-        last = f"{key}/{(len(bodies) - 1) // BATCH_JOBS * BATCH_JOBS}"
-        if key is not None and len(bodies) > BATCH_JOBS and len(last) > KEY_LENGTH:
+        if size < 1:
+            raise ValueError(f"a request holds at least one job, not {size}")
+        last = f"{key}/{(len(bodies) - 1) // size * size}"
+        if key is not None and len(bodies) > size and len(last) > KEY_LENGTH:
             raise ValueError(
                 f"the key must leave room for {last[len(key) :]!r}: at most {KEY_LENGTH} characters together"
             )
-        for start in range(0, max(1, len(bodies)), BATCH_JOBS):
-            part = {"jobs": list(bodies[start : start + BATCH_JOBS])}
+        items: list[dict[str, Any]] = []
+        for start in range(0, max(1, len(bodies)), size):
             headers = None if key is None else {"Idempotency-Key": f"{key}/{start}" if start else key}
-            answer = self.post("/jobs/batch", part, headers)
+            try:
+                answer = self._in_turn("/jobs/batch", {"jobs": list(bodies[start : start + size])}, headers)
+            except TaskFlowError as error:
+                if not items:
+                    raise
+                raise PartlySubmitted(items, error) from error
             items += [{**item, "index": start + item["index"]} for item in answer["items"]]
         return items
 
@@ -170,7 +183,7 @@ class Client:
             seen += len(records)
             if over and state != "pending":
                 return
-            time.sleep(poll)
+            nap(poll)
 
     def dead_letters(self, **filters: Any) -> Page[JobDocument]:
         """A page of failed jobs: `task`, `queue`, `error_type`, `limit`, `cursor`."""
@@ -213,6 +226,16 @@ class Client:
     def health(self) -> HealthDocument:
         """Each component's status; an answer also where the store is gone."""
         return cast("HealthDocument", self._transport.document("GET", "/health", accepted=frozenset({503})))
+
+    def _in_turn(self, path: str, body: Any, headers: Mapping[str, str] | None) -> Any:
+        """A post that waits until the rate limit lets it pass."""
+        while True:
+            try:
+                return self.post(path, body, headers)
+            except ProblemError as error:
+                if error.status != 429 or error.retry_after is None:
+                    raise
+                nap(error.retry_after)
 
     def _log(self, job_id: str, after: int, epoch: int | None, kind: str) -> httpx2.Response:
         params = {"after": after or None, "epoch": epoch}

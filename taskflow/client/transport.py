@@ -90,7 +90,7 @@ class Transport:
         except (ValueError, UnicodeError) as error:
             raise TaskFlowError(f"the request cannot be written: {error}") from None
         if answer.status_code >= 400 and answer.status_code not in accepted:
-            raise ProblemError(_problem(answer))
+            raise ProblemError(_problem(answer), _retry_after(answer))
         return answer
 
     def document(self, method: str, path: str, **options: Any) -> Any:
@@ -110,6 +110,12 @@ def _problem(answer: httpx2.Response) -> dict[str, Any]:
     if isinstance(document, dict) and "detail" in document:
         return {"status": answer.status_code, **document}
     return {"status": answer.status_code, "detail": f"status {answer.status_code}: {answer.text[:500]}"}
+
+
+def _retry_after(answer: httpx2.Response) -> float | None:
+    """Only as seconds: as TaskFlow says it."""
+    value = answer.headers.get("Retry-After", "")
+    return float(value) if value.isascii() and value.isdecimal() else None
 
 
 def _loopback(host: str) -> bool:

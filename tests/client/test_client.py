@@ -10,7 +10,7 @@ from typing import Any
 import httpx2
 import pytest
 
-from taskflow.client import Client, ProblemError, Unreachable, WaitRanOut
+from taskflow.client import Client, PartlySubmitted, ProblemError, Unreachable, WaitRanOut
 from taskflow.core.errors import TaskFlowError
 
 Answer = Callable[[httpx2.Request], httpx2.Response]
@@ -53,6 +53,14 @@ def client(api: Api) -> Iterator[Client]:
     """A client of it."""
     with Client("http://tasks.example/", "s3cret", transport=httpx2.MockTransport(api)) as made:
         yield made
+
+
+@pytest.fixture
+def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """Seconds that the client meant to wait."""
+    taken: list[float] = []
+    monkeypatch.setattr("taskflow.client.http.nap", taken.append)
+    return taken
 
 
 def test_a_submit_is_posted_with_its_key(client: Client, api: Api) -> None:
@@ -104,6 +112,42 @@ def test_many_jobs_are_submitted_by_the_thousand(client: Client, api: Api) -> No
     assert [request.headers["Idempotency-Key"] for request in api.asked] == ["k", "k/1000"]
     sizes = [len(json.loads(request.content)["jobs"]) for request in api.asked]
     assert sizes == [1_000, 1]
+
+
+def test_many_jobs_wait_for_the_rate_limit(client: Client, api: Api, naps: list[float]) -> None:
+    """As long as the server says, in requests of the size that its burst allows."""
+    api.answers = [
+        httpx2.Response(207, json={"items": [{"index": 0, "status": 202}]}),
+        httpx2.Response(429, json={"detail": "wait"}, headers={"Retry-After": "3"}),
+        httpx2.Response(207, json={"items": [{"index": 0, "status": 202}]}),
+    ]
+    items = client.submit_many([{"task": "a"}, {"task": "b"}], size=1)
+    assert [item["index"] for item in items] == [0, 1]
+    assert [json.loads(request.content)["jobs"] for request in api.asked] == [[{"task": each}] for each in "abb"]
+    assert naps == [3.0]
+
+
+def test_what_was_submitted_is_not_lost_with_what_was_not(client: Client, api: Api) -> None:
+    """The error of a later request tells of those before it."""
+    api.answers = [httpx2.Response(207, json={"items": [{"index": 0, "status": 202}]}), httpx2.ConnectError("gone")]
+    with pytest.raises(PartlySubmitted, match=r"from index 1 on were not accepted.*gone") as caught:
+        client.submit_many([{"task": "a"}, {"task": "b"}], size=1)
+    assert caught.value.items == [{"index": 0, "status": 202}]
+    assert isinstance(caught.value.__cause__, Unreachable)
+
+
+@pytest.mark.parametrize("headers", [{}, {"Retry-After": "Mon, 30 Nov 2026 10:00:00 GMT"}], ids=["never", "at a date"])
+def test_a_first_request_that_is_refused_says_so_itself(client: Client, api: Api, headers: dict[str, str]) -> None:
+    """Also where it does not say in seconds when to come back."""
+    api.will({"detail": "no more"}, status=429, headers=headers)
+    with pytest.raises(ProblemError, match="no more"):
+        client.submit_many([{"task": "a"}])
+
+
+def test_a_request_of_no_jobs_is_no_size(client: Client, api: Api) -> None:
+    """It would submit nothing, and say nothing."""
+    with pytest.raises(ValueError, match="at least one job, not -1"):
+        client.submit_many([{"task": "a"}], size=-1)
 
 
 def test_every_page_is_asked_for(client: Client, api: Api) -> None:
