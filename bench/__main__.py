@@ -8,7 +8,7 @@ starts on what was submitted; jobs between the 15th and 98th percentile of the t
 those. end to end: one process accepts jobs one by one and runs them; all of them, over the time from the first request
 to the last finish; by batch: the same, 500 a request. p50, p99: milliseconds from a request to the end of its job, at 100 requests a second.
 
-Below it, what single parts cost beside the least that could do the same.
+Below it, what single parts cost beside the least that could do the same: a call, which is of as many jobs as the name says.
 
 `--check` compares every ratio with `bench/baseline.json` and fails where one is worse by more than a quarter, also when all is
 measured once more; `--save` makes the present ratios that baseline.
@@ -36,6 +36,8 @@ FIGURES: Final = ("submit", "batch", "drain", "end to end", "by batch", "p50 ms"
 YARDSTICKS: Final = {Four.name: Reference.name, Embedded.name: RAW}
 """What each system is compared with."""
 WORSE: Final = 1.25
+NOTHING: Final = 5
+"""What pytest ends with where it had nothing to do."""
 
 Medians = dict[str, dict[str, float]]
 
@@ -57,8 +59,10 @@ def measured(suites: list[str], more: list[str], **environment: str) -> list[dic
         done = subprocess.run(
             [sys.executable, *words, *(str(HERE / suite) for suite in suites), *more],
             cwd=HERE.parent,
-            env={**os.environ, **environment},
+            env={**{name: value for name, value in os.environ.items() if "XDIST" not in name}, **environment},
         )
+        if done.returncode == NOTHING:
+            sys.exit(f"no system or part is called {' '.join(more[1:])}")
         if done.returncode:
             sys.exit(done.returncode)
         found: list[dict[str, Any]] = json.loads(report.read_text())["benchmarks"]
@@ -114,7 +118,7 @@ def show(systems: Medians, parts: Medians) -> Iterator[str]:
     for group, row in parts.items():
         raw = row.get("raw")
         for name, took in row.items():
-            yield f"{group:12}{name:28}{took:12,.1f} us" + (f"{took / raw:8.2f} x raw" if raw and name != "raw" else "")
+            yield f"{group:16}{name:24}{took:12,.1f} us" + (f"{took / raw:8.2f} x raw" if raw and name != "raw" else "")
 
 
 def _cell(figure: str, value: float | None) -> str:
@@ -145,13 +149,15 @@ def main() -> None:
         "--jobs", type=int, default=20_000, help=f"jobs a figure, at least {BATCH} (default: %(default)s)"
     )
     parser.add_argument("--rounds", type=int, default=3, help="rounds (default: %(default)s)")
-    parser.add_argument("--only", help="systems and parts whose names contain this")
+    parser.add_argument("--only", help="systems and parts by a word of their names, or several (`four or claim`)")
     parser.add_argument("--suite", choices=("macro", "micro"), help="systems only, or parts only")
     parser.add_argument("--check", action="store_true", help="fail where a ratio is worse than the baseline's")
     parser.add_argument("--save", action="store_true", help="make these ratios the baseline")
     wanted = parser.parse_args()
     if wanted.jobs < BATCH or wanted.rounds < 1:
         parser.error(f"nothing can be measured with fewer than {BATCH} jobs or without a round")
+    if wanted.check and wanted.save:
+        parser.error("what is saved is what it would be compared with: --check or --save")
 
     def measure() -> tuple[Medians, Medians]:
         tests = measured(
@@ -163,7 +169,8 @@ def main() -> None:
         return of_systems(tests), of_parts(tests)
 
     systems, parts = measure()
-    print(f"{wanted.jobs:,} jobs a figure, medians of {wanted.rounds} interleaved rounds")
+    if systems:
+        print(f"{wanted.jobs:,} jobs a figure, medians of {wanted.rounds} interleaved rounds")
     print("\n".join(show(systems, parts)))
     now = ratios(systems, parts)
     if wanted.save:

