@@ -13,6 +13,7 @@ from taskflow.adapters.pyrate import MemoryLimiter
 from taskflow.adapters.pyrate.redis import RedisLimiter
 from taskflow.ports.limiter import Rate, RateLimiter
 from taskflow.testing.limiter import SLOW, LimiterSuite
+from tests.support import until
 
 RATE = Rate(limit=10, period=1.0, burst=20)
 
@@ -77,9 +78,35 @@ async def test_a_clock_that_ran_ahead_locks_nobody_out(redis_url: str, redis_nam
         [name] = [key async for key in redis.scan_iter(f"{redis_namespace}:*", count=1_000)]
         await redis.set(name, int(time.time() + 86_400) * 1_000_000, px=60_000)
         refused = await limiter.check("k", RATE)
-    assert not refused.allowed
-    assert (refused.remaining, refused.reset) == (0, 2.0)
-    assert refused.retry_after == pytest.approx(0.1)
+        assert not refused.allowed
+        assert (refused.remaining, refused.reset) == (0, 2.0)
+        assert refused.retry_after == pytest.approx(0.1)
+
+        async def allowed() -> bool:
+            return (await limiter.check("k", RATE)).allowed
+
+        passed: bool = await until(allowed, 2)
+        assert passed
+
+
+@pytest.mark.adapter("redis")
+@pytest.mark.parametrize("spoilt", ["nan", "inf", "-inf", "-nan", "text", "1e999", ""])
+async def test_a_bucket_that_was_spoilt_is_full_or_empty_and_counts_again(
+    redis_url: str, redis_namespace: str, spoilt: str
+) -> None:
+    """It lets nobody through for ever, and locks nobody out."""
+    async with (
+        RedisLimiter.from_url(redis_url, namespace=redis_namespace) as limiter,
+        Redis.from_url(redis_url) as redis,
+    ):
+        await limiter.check("k", SLOW)
+        [name] = [key async for key in redis.scan_iter(f"{redis_namespace}:*", count=1_000)]
+        await redis.set(name, spoilt, px=60_000)
+        verdicts = [await limiter.check("k", SLOW) for _ in range(SLOW.burst + 1)]
+        assert not verdicts[-1].allowed
+        assert all(0 <= verdict.remaining <= SLOW.burst for verdict in verdicts)
+        full_again = float(await redis.get(name) or 0) / 1e6 - time.time()
+        assert full_again == pytest.approx(SLOW.burst * SLOW.period / SLOW.limit, abs=5)
 
 
 async def test_buckets_in_memory_are_bounded_though_the_library_keeps_each() -> None:

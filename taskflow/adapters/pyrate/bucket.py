@@ -13,8 +13,8 @@ from redis.asyncio import Redis
 from taskflow.ports.limiter import Rate, Verdict
 
 # A bucket is one number: the instant, in microseconds, at which it is full again. Integers of this size are exact in
-# Lua. One that lies further ahead than an empty bucket comes from a clock that ran ahead, and must lock nobody out; nor must one
-# that is no number, or those who share the call with it.
+# Lua. One that lies further ahead than an empty bucket comes from a clock that ran ahead, and must lock nobody out: it is empty,
+# and refills from now. What is no number is nothing, and hurts nobody who shares the call with it.
 SCRIPT: Final = """
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
@@ -24,8 +24,14 @@ for i, key in ipairs(KEYS) do
   local emission, burst = tonumber(ARGV[at + 2]), tonumber(ARGV[at + 3])
   local most = burst * emission
   local kept = redis.pcall('GET', key)
-  local full = math.min(math.max(type(kept) == 'string' and tonumber(kept) or 0, now), now + most)
-  local changed = false
+  local full = type(kept) == 'string' and tonumber(kept) or 0
+  local changed = full > now + most
+  -- Not full < now: what is not a number is not less than anything.
+  if not (full >= now) then
+    full = now
+  elseif changed then
+    full = now + most
+  end
   for word in string.gmatch(ARGV[at], '%d+') do
     local cost, wait = tonumber(word), -1
     if cost <= burst then
