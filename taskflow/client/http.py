@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from time import sleep as nap
 from types import TracebackType
 from typing import Any, Final, Self, cast
 from urllib.parse import quote
@@ -25,11 +24,16 @@ from taskflow.client.errors import PartlySubmitted, ProblemError, WaitRanOut
 from taskflow.client.transport import TIMEOUT, Transport
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import State
-from taskflow.core.limits import BATCH_JOBS
 
 LONG_POLL: Final = 30.0
 POLL: Final = 0.5
 KEY_LENGTH: Final = 255
+TOGETHER: Final = 200
+"""Jobs a request: the burst of a server that was told nothing else."""
+PATIENCE: Final = 60.0
+"""Seconds that a rate limit may ask for: who means longer means another time."""
+BYTES: Final = 8 << 20
+"""Of the jobs in a request: half of what the server takes."""
 NDJSON: Final = "application/x-ndjson"
 
 
@@ -84,7 +88,7 @@ class Client:
         return cast("JobDocument", self.post("/jobs", body, headers))
 
     def submit_many(
-        self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None, size: int = BATCH_JOBS
+        self, bodies: Sequence[Mapping[str, Any]], *, key: str | None = None, size: int = TOGETHER
     ) -> list[dict[str, Any]]:
         """Submit any number of jobs; each item has `index`, `status` and `job` or `problem`.
 
@@ -93,23 +97,25 @@ class Client:
         Args:
             bodies: `task`, `payload` and the other fields of a submit, for each.
             key: makes a repeated call the same one; the requests behind the first add the index that they begin with.
-            size: jobs a request. The server refuses more than 1,000, and more than the burst of its rate limit.
+            size: most jobs a request. The server refuses more than 1,000, and more than the burst of its rate limit.
 
         Raises:
             PartlySubmitted: a request behind the first failed; with a key, the same call may simply be made again.
         """
         if size < 1:
             raise ValueError(f"a request holds at least one job, not {size}")
-        last = f"{key}/{(len(bodies) - 1) // size * size}"
-        if key is not None and len(bodies) > size and len(last) > KEY_LENGTH:
+        # All of them, so that what cannot be written is told before anything is submitted.
+        parts = list(_parts(bodies, size))
+        last = f"{key}/{parts[-1][0]}"
+        if key is not None and len(parts) > 1 and len(last) > KEY_LENGTH:
             raise ValueError(
                 f"the key must leave room for {last[len(key) :]!r}: at most {KEY_LENGTH} characters together"
             )
         items: list[dict[str, Any]] = []
-        for start in range(0, max(1, len(bodies)), size):
+        for start, part in parts:
             headers = None if key is None else {"Idempotency-Key": f"{key}/{start}" if start else key}
             try:
-                answer = self._in_turn("/jobs/batch", {"jobs": list(bodies[start : start + size])}, headers)
+                answer = self._in_turn("/jobs/batch", {"jobs": part}, headers)
             except TaskFlowError as error:
                 if not items:
                     raise
@@ -183,7 +189,7 @@ class Client:
             seen += len(records)
             if over and state != "pending":
                 return
-            nap(poll)
+            time.sleep(poll)
 
     def dead_letters(self, **filters: Any) -> Page[JobDocument]:
         """A page of failed jobs: `task`, `queue`, `error_type`, `limit`, `cursor`."""
@@ -233,9 +239,9 @@ class Client:
             try:
                 return self.post(path, body, headers)
             except ProblemError as error:
-                if error.status != 429 or error.retry_after is None:
+                if error.status != 429 or error.retry_after is None or error.retry_after > PATIENCE:
                     raise
-                nap(error.retry_after)
+                time.sleep(error.retry_after)
 
     def _log(self, job_id: str, after: int, epoch: int | None, kind: str) -> httpx2.Response:
         params = {"after": after or None, "epoch": epoch}
@@ -243,6 +249,20 @@ class Client:
 
     def _dead(self, verb: str, body: Mapping[str, Any]) -> list[OutcomeDocument]:
         return cast("list[OutcomeDocument]", self.post(f"/dead-letters/{verb}", body)["items"])
+
+
+def _parts(bodies: Sequence[Mapping[str, Any]], size: int) -> Iterator[tuple[int, list[Mapping[str, Any]]]]:
+    """Requests, each with the index of its first job. One without jobs is the server's to refuse."""
+    part: list[Mapping[str, Any]] = []
+    start = weight = 0
+    for index, body in enumerate(bodies):
+        more = len(json.dumps(body))
+        if part and (len(part) == size or weight + more > BYTES):
+            yield start, part
+            start, weight, part = index, 0, []
+        weight += more
+        part.append(body)
+    yield start, part
 
 
 def _part(text: str) -> str:

@@ -59,7 +59,7 @@ def client(api: Api) -> Iterator[Client]:
 def naps(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """Seconds that the client meant to wait."""
     taken: list[float] = []
-    monkeypatch.setattr("taskflow.client.http.nap", taken.append)
+    monkeypatch.setattr("taskflow.client.http.time.sleep", taken.append)
     return taken
 
 
@@ -101,17 +101,32 @@ def test_each_thing_has_its_path(client: Client, api: Api) -> None:
         assert api.last == asked
 
 
-def test_many_jobs_are_submitted_by_the_thousand(client: Client, api: Api) -> None:
-    """Each request with a key of its own, each item with its place among all."""
+def test_many_jobs_are_submitted_in_requests_that_a_server_takes(client: Client, api: Api) -> None:
+    """Each with a key of its own, each item with its place among all."""
     api.will(
-        {"items": [{"index": 0, "status": 202}, {"index": 999, "status": 202}]},
+        {"items": [{"index": 0, "status": 202}, {"index": 199, "status": 202}]},
         {"items": [{"index": 0, "status": 422}]},
     )
-    items = client.submit_many([{"task": "t", "payload": {"n": n}} for n in range(1_001)], key="k")
-    assert [(item["index"], item["status"]) for item in items] == [(0, 202), (999, 202), (1_000, 422)]
-    assert [request.headers["Idempotency-Key"] for request in api.asked] == ["k", "k/1000"]
+    items = client.submit_many([{"task": "t", "payload": {"n": n}} for n in range(201)], key="k")
+    assert [(item["index"], item["status"]) for item in items] == [(0, 202), (199, 202), (200, 422)]
+    assert [request.headers["Idempotency-Key"] for request in api.asked] == ["k", "k/200"]
     sizes = [len(json.loads(request.content)["jobs"]) for request in api.asked]
-    assert sizes == [1_000, 1]
+    assert sizes == [200, 1]
+
+
+def test_large_jobs_are_submitted_in_smaller_requests(client: Client, api: Api) -> None:
+    """A request has its limit in bytes as well."""
+    api.will({"items": []})
+    client.submit_many([{"task": "t", "payload": {"data": "x" * (1 << 20)}} for _ in range(20)])
+    assert [len(json.loads(request.content)["jobs"]) for request in api.asked] == [7, 7, 6]
+    assert max(len(request.content) for request in api.asked) < 8 << 20
+
+
+def test_what_cannot_be_written_is_told_before_anything_is_submitted(client: Client, api: Api) -> None:
+    """Wherever among many it stands."""
+    with pytest.raises(TypeError, match="set is not JSON serializable"):
+        client.submit_many([*({"task": "t"} for _ in range(300)), {"task": "t", "payload": {"all": {1}}}])
+    assert api.asked == []
 
 
 def test_many_jobs_wait_for_the_rate_limit(client: Client, api: Api, naps: list[float]) -> None:
