@@ -51,7 +51,8 @@ class Together(Generic[R]):
     """
 
     def __init__(self, count: int) -> None:
-        self._results: list[R | BaseException] = [StoreUnavailable("it was not written")] * count
+        # Each place is told before anybody looks.
+        self._results: list[R | BaseException] = [StoreUnavailable("not yet")] * count
         self._left = count
         self._all: asyncio.Future[list[R | BaseException]] = asyncio.get_running_loop().create_future()
 

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
-from taskflow.core.job import Claim, LaneKey, RunsIn, Ticket
+from taskflow.core.job import Claim, Lane, LaneKey, RunsIn, Ticket
 from taskflow.flow.intake import Intake
 from taskflow.flow.loops import Bell
 from taskflow.ports.store import Claims
@@ -83,6 +83,7 @@ class Claimer:
     Attributes:
         claimed: rows claimed by ticket of the broker.
         near: and by one of this very process.
+        background: claims in flight for those.
         told: whether the log says that tickets come; reset where it says that none do.
     """
 
@@ -111,7 +112,7 @@ class Claimer:
         self.bell = Bell()
         self.claimed = self.near = 0
         self.told = False
-        self._background: set[asyncio.Task[None]] = set()
+        self.background: set[asyncio.Task[None]] = set()
 
     async def once(self) -> float:
         """Claim what can be claimed now.
@@ -141,16 +142,16 @@ class Claimer:
         return 1.0
 
     def take(self, tickets: Sequence[Ticket], lanes: Collection[LaneKey]) -> Sequence[Ticket]:
-        """Claim at once what this very process has just made queued in these lanes: as much as slots are free, where no
-        ticket of the broker waits for them.
+        """Claim at once what this very process has just made queued in these lanes: as much as slots are free, the most
+        urgent first, where no ticket of the broker waits for them.
 
         Returns:
-            The others.
+            The others, each lane in its order.
         """
         room = {kind: 0 if self._intake.waiting(kind) else self._slots.for_tickets(kind) for kind in RunsIn}
         taken: dict[RunsIn, list[str]] = {}
         others = []
-        for ticket in tickets:
+        for ticket in sorted(tickets, key=_urgency):
             kind = ticket.runs_in
             if room[kind] and ticket.lane in lanes:
                 room[kind] -= 1
@@ -160,27 +161,27 @@ class Claimer:
         for kind, ids in taken.items():
             self._slots.hold(kind, len(ids))
             task = asyncio.create_task(self._claim_near(kind, ids))
-            self._background.add(task)
-            task.add_done_callback(self._background.discard)
+            self.background.add(task)
+            task.add_done_callback(self.background.discard)
         return others
 
     async def _claim_near(self, kind: RunsIn, ids: Sequence[str]) -> None:
         claims: Sequence[Claim] = ()
         try:
             claims = await self._claims.claim(self._worker(), ids, self._tasks(kind))
-            self.near += len(claims)
-            for claim in claims:
-                self._start(claim)
         except Exception as error:
             log.warning(
                 "%d jobs were not claimed where they were submitted, a draw will find them: %r", len(ids), error
             )
         finally:
             self._slots.release(kind, len(ids))
-            if len(claims) < len(ids):
-                self._late()
-            if self._intake.waiting(kind):
-                self.bell.ring()
+        self.near += len(claims)
+        for claim in claims:
+            self._start(claim)
+        if len(claims) < len(ids):
+            self._late()
+        if self._intake.waiting(kind):
+            self.bell.ring()
 
     async def _claim(self, kind: RunsIn, count: int) -> None:
         held = self._intake.take(kind, count)
@@ -204,3 +205,7 @@ class Claimer:
             # Acked also where the claim failed: the row is still queued, and the draw finds it.
             for _, parcel in held:
                 await parcel.used()
+
+
+def _urgency(ticket: Ticket) -> Lane:
+    return ticket.lane.lane

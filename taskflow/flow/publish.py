@@ -76,8 +76,9 @@ class Publisher:
         self.near: Callable[[Sequence[Ticket]], Sequence[Ticket]] = lambda tickets: tickets
 
     def offer(self, tickets: Sequence[Ticket]) -> None:
-        """Take tickets of rows that are committed; never blocks, never fails."""
-        # What was published before comes first, and is on its way.
+        """Take tickets of rows that are committed: to be claimed here, or to be published. Never blocks, never fails."""
+        # What was published before comes first, and is on its way. Where a publish failed, only the next one shows whether the
+        # broker is back.
         if self.connected and not (self._waiting or self._publishing):
             tickets = self.near(tickets)
         room = WAITING - len(self._waiting)

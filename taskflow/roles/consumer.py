@@ -193,7 +193,7 @@ class Consumer:
                 await self.worker.stop()
         except Exception as error:
             log.warning("not everything was settled before the end; the sweep of another process will: %r", error)
-        for loop in (*loops, *self._background):
+        for loop in (*loops, *self._background, *self.claimer.background):
             loop.cancel()
         await asyncio.wait([*loops, asyncio.create_task(asyncio.sleep(0))])
 

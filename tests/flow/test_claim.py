@@ -17,7 +17,7 @@ from taskflow.flow.intake import HOLD, Intake
 from tests.flow.fakes import Message
 from tests.support import until
 
-LANE = LaneKey("default", Lane.NORMAL)
+HIGH, LANE, LOW = (LaneKey("default", lane) for lane in Lane)
 
 
 class Nothing:
@@ -34,8 +34,8 @@ class Everything:
         return [cast("Claim", object()) for _ in ids]
 
 
-def ticket(kind: RunsIn) -> Ticket:
-    return Ticket(new_id(), LANE, kind, datetime.now(UTC))
+def ticket(kind: RunsIn, lane: LaneKey = LANE) -> Ticket:
+    return Ticket(new_id(), lane, kind, datetime.now(UTC))
 
 
 async def test_a_busy_kind_does_not_keep_the_tickets_of_a_full_one() -> None:
@@ -160,6 +160,15 @@ async def test_what_was_queued_in_this_process_is_claimed_at_once_as_far_as_slot
     assert (house.claimer.near, house.claimer.claimed, house.late) == (3, 0, 0)
     house.began = 0
     assert house.slots.free(RunsIn.ASYNC) == 3
+
+
+async def test_what_was_queued_in_this_process_begins_with_the_most_urgent() -> None:
+    """Whatever came first in a batch; within a lane, what came first."""
+    house = House()
+    tickets = [ticket(RunsIn.ASYNC, lane) for lane in (LOW, LOW, HIGH, LOW, HIGH)]
+    assert house.claimer.take(tickets, [HIGH, LOW]) == [tickets[1], tickets[3]]
+    await until(lambda: house.began == 3)
+    assert house.asked == [[tickets[2].job_id, tickets[4].job_id, tickets[0].job_id]]
 
 
 async def test_what_was_queued_in_this_process_comes_after_what_waits() -> None:

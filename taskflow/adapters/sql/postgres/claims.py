@@ -193,6 +193,8 @@ def _all_succeeded(settlements: Sequence[Settlement]) -> bool:
         and one.state is State.SUCCEEDED
         and one.error is None
         and one.reason is None
+        and one.charged
+        and one.delay is None
         and one.worker == worker
         for one in settlements
     )
