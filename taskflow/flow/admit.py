@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 from taskflow.core.durations import seconds
@@ -164,10 +165,7 @@ class _Body:
             return None
 
     def refuse_unknown_fields(self) -> None:
-        for field in self.value:
-            if field not in _KNOWN:
-                pointer = field[:100].replace("~", "~0").replace("/", "~1")
-                self.errors.append(FieldError(f"/{pointer}", f"is no field of a job{nearest(field, FIELDS)}"))
+        self.errors += unknown(self.value, FIELDS, "is no field of a job")
 
 
 def instant(value: str) -> datetime:
@@ -184,6 +182,15 @@ def instant(value: str) -> datetime:
         raise ValueError(
             f"must be an instant such as '2026-11-25T12:00:00Z' (RFC 3339, with its offset), not {_shown(value)}"
         ) from None
+
+
+def unknown(names: Iterable[str], known: Collection[str], detail: str, under: str = "") -> list[FieldError]:
+    """An error for each name that is not known, and what was perhaps meant; the first 50, since each takes its time."""
+    strange = islice((name for name in names if name not in known), ERRORS_SHOWN)
+    return [
+        FieldError(f"{under}/" + name[:100].replace("~", "~0").replace("/", "~1"), f"{detail}{nearest(name, known)}")
+        for name in strange
+    ]
 
 
 def nearest(name: str, known: Collection[str]) -> str:

@@ -16,6 +16,7 @@ from taskflow.ports.store import Inserted
 from taskflow.roles.api.submit import SubmitRoutes
 from tests.api.house import House, publish
 
+MANY = {f"name{n}": 1 for n in range(10_000)}
 JSON = {"content-type": "application/json"}
 FIELDS = [
     "id",
@@ -394,3 +395,28 @@ async def test_what_is_answered_for_a_new_job_is_what_is_stored(house: House) ->
         assert job == await house.get(job["id"]), change
     keyed = await house.submit("t.any", headers={"Idempotency-Key": "k"})
     assert keyed["idempotency_key"] == "k"
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/jobs", {"task": "t.any", **MANY}),
+        ("/jobs/batch", {"jobs": [{"task": "t.any"}], **MANY}),
+        ("/dead-letters/purge", {"filter": MANY}),
+    ],
+    ids=["submit", "batch", "filter"],
+)
+async def test_what_was_perhaps_meant_is_asked_for_a_few_names_only(
+    house: House, path: str, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each takes its time, while nobody else has a turn."""
+    asked: list[str] = []
+
+    def meant(name: str, *_: object, **__: object) -> list[str]:
+        asked.append(name)
+        return []
+
+    monkeypatch.setattr("difflib.get_close_matches", meant)
+    answer = await house.http.post(path, json=body)
+    assert answer.status_code == 422
+    assert len(answer.json()["errors"]) == len(asked) == 50

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import anyio
 import pytest
 
-from taskflow.core.errors import StoreUnavailable
+from taskflow.core.errors import Invalid, StoreUnavailable
 from taskflow.core.job import RunsIn
 from taskflow.flow import catalog
 from taskflow.flow.catalog import FRESH, Catalog
 from taskflow.ports.clock import SystemClock
 from taskflow.ports.store import TaskInfo
+from taskflow.tasks.jsonread import document
 
 TASK = TaskInfo(name="t", queue="default", runs_in=RunsIn.ASYNC, schema="{}", timeout=60.0, max_attempts=5)
 
@@ -97,3 +99,22 @@ async def test_what_was_read_before_a_change_is_not_remembered(known: Catalog, s
     await asked
     await known.snapshot()
     assert shelf.looks == 2
+
+
+async def test_others_have_a_turn_after_each_job_that_is_refused(known: Catalog) -> None:
+    """To find out all that is wrong takes as long as to admit many."""
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await anyio.lowlevel.checkpoint()
+            turns += 1
+
+    await known.snapshot()
+    counting = asyncio.create_task(count())
+    bad = document(json.dumps({"task": "t", "payload": [], "odd": 1}).encode())
+    refused = await known.admit_many((bad, None) for _ in range(10))
+    counting.cancel()
+    assert all(isinstance(each, Invalid) for each in refused)
+    assert turns >= 5

@@ -7,8 +7,8 @@ from typing import Final
 
 from starlette.requests import ClientDisconnect, Request
 
-from taskflow.core.errors import FieldError, Invalid
-from taskflow.flow.admit import nearest
+from taskflow.core.errors import Invalid
+from taskflow.flow.admit import unknown
 from taskflow.roles.api.headers import values
 from taskflow.roles.api.problems import LATE, Problem, wrong
 from taskflow.tasks.jsonread import Document, document
@@ -83,15 +83,10 @@ def only(read: Document, *fields: str) -> None:
     """Refuse what is none of `fields`.
 
     Raises:
-        Invalid: names each, and what was perhaps meant.
+        Invalid: names the first 50, and what was perhaps meant.
     """
-    errors = [
-        FieldError("/" + name[:100].replace("~", "~0").replace("/", "~1"), f"is not known here{nearest(name, fields)}")
-        for name in read.value
-        if name not in fields
-    ]
-    if errors:
-        raise Invalid(errors[:50])
+    if errors := unknown(read.value, fields, "is not known here"):
+        raise Invalid(errors)
 
 
 async def _parsed(raw: bytes) -> Document:

@@ -15,7 +15,7 @@ from taskflow.core.errors import FieldError, Invalid, TaskFlowError
 from taskflow.core.ids import is_id
 from taskflow.core.job import Job, State
 from taskflow.core.limits import DEFAULT_TENANT, is_name
-from taskflow.flow.admit import instant, nearest
+from taskflow.flow.admit import instant, unknown
 from taskflow.ports.store import JobQuery
 from taskflow.roles.api import schemas
 from taskflow.roles.api.answer import Answer, json_answer
@@ -157,21 +157,19 @@ def _chosen(read: Document) -> tuple[Sequence[str], JobQuery | None]:
 def _filter(value: Any) -> JobQuery:
     if not isinstance(value, dict):
         raise Invalid([FieldError("/filter", "must be an object; an empty one matches every dead letter")])
-    errors: list[FieldError] = []
+    errors = unknown(value, FILTERS, "is not known here", under="/filter")
     read: dict[str, Any] = {}
-    for name, wanted in value.items():
+    for name in (name for name in value if name in FILTERS):
         try:
-            read[name] = _criterion(name, wanted)
+            read[name] = _criterion(name, value[name])
         except ValueError as error:
-            errors.append(FieldError("/filter/" + name[:100].replace("~", "~0").replace("/", "~1"), str(error)))
+            errors.append(FieldError(f"/filter/{name}", str(error)))
     if errors:
         raise Invalid(errors[:50])
     return JobQuery(tenant=DEFAULT_TENANT, limit=PAGE, states=FAILED, ascending=True, **read)
 
 
 def _criterion(name: str, value: Any) -> Any:
-    if name not in FILTERS:
-        raise ValueError(f"is not known here{nearest(name, FILTERS)}")
     if not isinstance(value, str):
         raise ValueError("must be a string")
     if name in {"created_after", "created_before"}:
