@@ -10,6 +10,7 @@ import pytest
 
 from taskflow.core.errors import Conflict, DataRejected
 from taskflow.core.job import ErrorInfo, Idempotency, Outcome, State
+from taskflow.core.lifecycle import Settlement
 from taskflow.ports.store import ArtifactInfo, JobQuery, Segment, StateStore
 from taskflow.testing.store_facts import T0, at, claimed, end, job, shown, worker
 
@@ -54,6 +55,32 @@ class TokenConformance:
         )
         assert [one.state for one in settled] == [State(outcome.value) for outcome in outcomes]
         assert [(await shown(store, claim.id)).state for claim in asked] == [one.state for one in settled]
+
+    async def test_each_job_of_a_large_batch_keeps_what_is_its_own(self, store: StateStore) -> None:
+        """However many statements a store makes of it."""
+        me = await worker(store)
+        jobs = [job(payload=f'{{"n": {number}}}', tags=f'["t{number}"]') for number in range(90)]
+        await store.insert(jobs, now=T0)
+        claims = await store.claim(me, [new.id for new in jobs], ["t"], now=T0)
+        outcomes = [(Outcome.SUCCEEDED, Outcome.SUCCEEDED, Outcome.FAILED)[number % 3] for number in range(90)]
+        endings: list[Settlement] = []
+        for number, (claim, outcome) in enumerate(zip(claims, outcomes, strict=True)):
+            result = str(number) if outcome is Outcome.SUCCEEDED else None
+            error = None if result else ErrorInfo("E", f"no {number}", "")
+            word = f'{{"at": {number}}}' if number % 2 else None
+            endings.append(end(claim, outcome, result=result, error=error, final=True)._replace(progress=word))
+        await store.settle(endings, now=at(1))
+        for number, (new, ending) in enumerate(zip(jobs, endings, strict=True)):
+            row = await shown(store, new.id)
+            assert (row.payload, row.tags, row.result, row.error) == (
+                new.payload,
+                new.tags,
+                ending.result,
+                ending.error,
+            )
+            assert (row.state, row.finished_at, row.progress) == (ending.state, at(1), ending.progress)
+            [attempt] = row.attempts
+            assert (attempt.outcome, attempt.error, attempt.worker) == (outcomes[number], ending.error, me)
 
     async def test_a_repeat_is_answered_with_what_the_cancel_made_of_it(self, store: StateStore) -> None:
         """Not with what was asked."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from taskflow.adapters.sql.sqlite.database import array
+from taskflow.adapters.sql.sqlite.many import write_many
 from taskflow.adapters.sql.sqlite.rows import LIVE_COLUMNS, SHARED, error_text
 from taskflow.adapters.sql.tables import COUNTED
 from taskflow.core.job import ErrorInfo, Outcome, State
@@ -17,14 +18,15 @@ SELECT jobs.id, queue, lane, runs_in, min(attempt, {COUNTED}) AS attempt, epoch,
 """What an ending needs to know of its row, in which one more can be counted. The payload stays where it is: a batch of
 them may be half a gigabyte."""
 CHANGED: Final = ("state", "reason", "error", "attempt", "crashes", "interruptions", "run_at", "finished_at")
+ENDING: Final = ("id", *CHANGED, "progress", "result")
 FINISH: Final = f"""
+WITH ended ({", ".join(ENDING)}) AS (VALUES {{rows}})
 INSERT INTO finished ({LIVE_COLUMNS}, result)
-SELECT {", ".join({"progress": "coalesce(:progress, progress)", **{name: ":" + name for name in CHANGED}}.get(name, name) for name in SHARED)}, :result
-FROM jobs WHERE id = :id"""
+SELECT {", ".join({"progress": "coalesce(ended.progress, jobs.progress)"}.get(name, f"{'ended' if name in CHANGED else 'jobs'}.{name}") for name in SHARED)}, ended.result
+FROM ended CROSS JOIN jobs ON jobs.id = ended.id"""
 DELETE: Final = "DELETE FROM jobs WHERE id IN (SELECT value FROM json_each(?))"
-ATTEMPT: Final = """
-INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker)
-VALUES (:id, :epoch, :number, :started_at, :closed_at, :outcome, :attempt_error, :worker_id)"""
+ATTEMPT: Final = "INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, error, worker) VALUES {rows}"
+CLOSING: Final = ("id", "epoch", "number", "started_at", "closed_at", "outcome", "attempt_error", "worker_id")
 SETTLED: Final = f"INSERT {ATTEMPT}"
 RESCUED: Final = f"INSERT OR IGNORE {ATTEMPT}"
 """An epoch that is closed keeps its record, and one of which nobody knows who began it and when gets none. Neither holds
@@ -86,12 +88,16 @@ def ended(
 
 def write(connection: sqlite3.Connection, rows: Sequence[Row], record: str = SETTLED) -> None:
     """Write endings: each closes its attempt; what is over leaves the live table."""
-    connection.executemany(record, rows)
+    write_many(connection, record, _row(CLOSING), [[row[name] for name in CLOSING] for row in rows])
     over = [row for row in rows if row["state"].terminal and row["state"] is not State.FAILED]
     if over:
-        connection.executemany(FINISH, over)
+        write_many(connection, FINISH, _row(ENDING), [[row[name] for name in ENDING] for row in over])
         connection.execute(DELETE, (array(row["id"] for row in over),))
     connection.executemany(BACK, [row for row in rows if not row["state"].terminal or row["state"] is State.FAILED])
+
+
+def _row(names: Sequence[str]) -> str:
+    return f"({', '.join('?' * len(names))})"
 
 
 def close_waiting(

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from taskflow.adapters.sql.sqlite.database import Database, array
+from taskflow.adapters.sql.sqlite.many import write_many
 from taskflow.adapters.sql.sqlite.move import close_waiting
 from taskflow.adapters.sql.sqlite.rows import (
     DONE_DOCUMENT,
@@ -27,7 +28,8 @@ INSERT: Final = """
 INSERT INTO jobs (id, tenant, task, queue, lane, priority, runs_in, state, payload, attempt, max_attempts, run, epoch,
     crashes, interruptions, timeout, run_at, expires_at, tags, metadata, idempotency_key, created_at, attempt_base,
     snoozes, queued_at)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 1, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)"""
+VALUES {rows}"""
+ROW: Final = "(?, ?, ?, ?, ?, ?, ?, ?, ?, 0, ?, 1, 0, 0, 0, ?, ?, ?, ?, ?, ?, ?, 0, 0, ?)"
 TAKE_KEY: Final = """
 INSERT INTO idempotency (tenant, route, key, fingerprint, job_id, created_at, expires_at) VALUES (?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (tenant, route, key) DO UPDATE SET fingerprint = excluded.fingerprint, job_id = excluded.job_id,
@@ -221,7 +223,7 @@ def _insert(connection: sqlite3.Connection, jobs: Sequence[NewJob], now: int) ->
                 ticket=Ticket(job.id, LaneKey(job.queue, lane), job.runs_in, instant(now)) if due else None,
             )
         )
-    connection.executemany(INSERT, rows)
+    write_many(connection, INSERT, ROW, rows)
     return inserted
 
 
