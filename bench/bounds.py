@@ -30,7 +30,7 @@ from bench.systems import BATCH, PAYLOAD, Four, Servers, answers
 from tests import servers
 from tests.processes import cpu, rss
 from tests.support import until_sync
-from tests.throwaway import ThrowawayPostgres
+from tests.throwaway import ThrowawayPostgres, free_ports
 
 MIB: Final = 1 << 20
 IMPORTS: Final = (
@@ -92,6 +92,10 @@ def started(kind: type[S]) -> Iterator[S]:
 def used(system: Four) -> float:
     """Seconds of CPU of all its processes."""
     return sum(map(cpu, system.pids()))
+
+
+async def nothing(_scope: object, _receive: object, _send: object) -> None:
+    """An app that does nothing."""
 
 
 def questions(server: ThrowawayPostgres) -> int:
@@ -179,7 +183,17 @@ def processes(rounds: int) -> Iterator[Bound]:
 
 
 def idle(_: int, seconds: float = 30.0) -> Iterator[Bound]:
-    """Nothing is submitted. A server of its own writes down what it is asked."""
+    """Nothing is submitted. A server of its own writes down what it is asked. Where an uvicorn that does nothing takes as much
+    CPU, it is the machine's way to count."""
+    empty = [*("-m", "uvicorn", "bench.bounds:nothing", "--loop", "uvloop"), *("--port", str(free_ports(1)[0]))]
+    with subprocess.Popen([sys.executable, *empty], stderr=subprocess.DEVNULL) as uvicorn:
+        time.sleep(5)
+        used_before = cpu(uvicorn.pid)
+        time.sleep(seconds)
+        yield Bound(
+            "idle, an uvicorn with an empty app: CPU", 100 * (cpu(uvicorn.pid) - used_before) / seconds, math.inf, "%"
+        )
+        uvicorn.terminate()
     with ThrowawayPostgres("log_statement=all") as server:
         for roles in ("api,consumer,scheduler", "api", "consumer", "scheduler"):
             with opened(Four, OwnDatabase(server.url)) as system:

@@ -5,18 +5,22 @@ from __future__ import annotations
 from typing import Final
 
 from taskflow.core.job import RunsIn
+from taskflow.flow.loops import Bell
 from taskflow.ports.store import Workers
 
 PERIOD: Final = 10.0
-NOBODY: Final = 2.0
-"""Seconds between two counts while there is none: the first will be here soon, and may be of this process."""
 
 
 class Crowd:
-    """Counts the living in the background, so that nobody asks the store on a hot path."""
+    """Counts the living in the background, so that nobody asks the store on a hot path.
+
+    Attributes:
+        bell: has them counted soon.
+    """
 
     def __init__(self, workers: Workers) -> None:
         self._workers = workers
+        self.bell = Bell()
         self._alive: frozenset[str] = frozenset()
         self._slots: dict[RunsIn, int] = {}
 
@@ -46,4 +50,4 @@ class Crowd:
             # An old count may be of workers that are gone.
             self._alive, self._slots = frozenset(), {}
             raise
-        return PERIOD if self._alive else NOBODY
+        return PERIOD

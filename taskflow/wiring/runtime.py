@@ -11,6 +11,7 @@ import logging
 import signal
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -122,7 +123,7 @@ class Runtime:
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
             self._crowd = Crowd(self._opened["store"])
             self._publisher = Publisher(self._opened["broker"], self._crowd.count, self._crowd.slots)
-            for loop in (self._publisher.run(), keep("crowd", self._crowd.once)):
+            for loop in (self._publisher.run(), keep("crowd", self._crowd.once, self._crowd.bell)):
                 stack.callback(asyncio.create_task(loop).cancel)
             self._logs = await stack.enter_async_context(
                 LogShipper(
@@ -147,6 +148,11 @@ class Runtime:
         if adopted.rescued:
             log.warning("rescued %d runs of a process that died", adopted.rescued)
 
+    def _begun(self, name: str) -> None:
+        self._started[name].set()
+        if name == "consumer":
+            self._crowd.bell.ring()
+
     async def _work(self) -> None:
         roles = self._settings["roles"]
         self._promoter = Promoter(self._opened["store"], self._publisher)
@@ -160,7 +166,7 @@ class Runtime:
             self._roles["api"] = self._api()
         self._started = {name: asyncio.Event() for name in self._roles}
         working = [
-            asyncio.create_task(role.run(self._stop, self._started[name].set), name=name)
+            asyncio.create_task(role.run(self._stop, partial(self._begun, name)), name=name)
             for name, role in self._roles.items()
         ]
         started = list(self._started.values())

@@ -20,6 +20,20 @@ UNWINDING: Final = 2.0
 
 
 class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self._over = asyncio.Event()
+
+    def end(self) -> None:
+        """Stop serving."""
+        self.should_exit = True
+        self._over.set()
+
+    async def main_loop(self) -> None:
+        # The original looks ten times a second whether it is over: most of what an idle process would do.
+        await self.on_tick(0)
+        await self._over.wait()
+
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -114,7 +128,7 @@ class ApiServer:
             asked.cancel()
         finally:
             # Cancelling serve() would leave the port accepting: it ends by its own flag, within its graceful limit.
-            self._server.should_exit = True
+            self._server.end()
             await asyncio.wait([serving], timeout=self._graceful + 2)
             # uvicorn cancels what takes too long and waits no longer; what it uses must not be closed under it.
             if handlers := self._server.server_state.tasks:
