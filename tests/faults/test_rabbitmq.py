@@ -35,6 +35,7 @@ ROUNDS: Final = 20 if FULL else 1
 ACK_SECONDS: Final = 15
 """How long this RabbitMQ lets a delivery wait for its ack: hardly longer than a ticket is held (10 s)."""
 SLOTS: Final = 4
+WORKERS: Final = 2
 
 
 class Trouble(House):
@@ -114,7 +115,7 @@ def trouble(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             until_sync(lambda: other.started, BACK)
             for roles in PROCESSES[request.param]:
                 cluster.node(roles)
-            yield Trouble(cluster.ready(workers=2), rabbit, proxy)
+            yield Trouble(cluster.ready(workers=WORKERS), rabbit, proxy)
 
 
 def impatient(rabbit: ThrowawayRabbitMQ) -> None:
@@ -188,7 +189,7 @@ def test_its_queue_is_deleted_under_its_consumer(trouble: Trouble, say: Say) -> 
     with submitted(trouble, say, "queue deleted"):
         for _ in range(ROUNDS):
             trouble.at_broker(lambda channel: channel.queue_delete(trouble.queue()))
-            until_sync(lambda: consumers(trouble) == 1, BACK)
+            until_sync(lambda: consumers(trouble) == WORKERS, BACK)
 
 
 def consumers(trouble: Trouble) -> int:
@@ -222,7 +223,7 @@ def test_its_queue_is_made_again_by_somebody_else(trouble: Trouble, say: Say) ->
         trouble.jobs_run(watch, LASTS)
         trouble.urgent_by_ticket()
         trouble.at_broker(lambda channel: channel.queue_delete(trouble.queue()))
-        until_sync(lambda: consumers(trouble) == 1, 2 * BACK)
+        until_sync(lambda: consumers(trouble) == WORKERS, 2 * BACK)
 
 
 def tried(trouble: Trouble, work: Callable[[AbstractChannel], Awaitable[Any]]) -> bool:
