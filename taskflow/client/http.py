@@ -96,7 +96,8 @@ class Client:
 
         Args:
             bodies: `task`, `payload` and the other fields of a submit, for each.
-            key: makes a repeated call (of the same jobs and `size`) the same one; the requests behind the first add the index that they begin with.
+            key: makes a repeated call, of the same jobs and `size`, the same one; the requests behind the first add the index
+                that they begin with.
             size: most jobs a request. The server refuses more than 1,000, and more than the burst of its rate limit.
 
         Raises:
