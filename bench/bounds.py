@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -94,8 +94,10 @@ def used(system: Four) -> float:
     return sum(map(cpu, system.pids()))
 
 
-async def nothing(_scope: object, _receive: object, _send: object) -> None:
-    """An app that does nothing."""
+async def nothing(_scope: object, _receive: object, send: Callable[[dict[str, object]], Awaitable[None]]) -> None:
+    """An app that answers, and does nothing else."""
+    await send({"type": "http.response.start", "status": 204})
+    await send({"type": "http.response.body"})
 
 
 def questions(server: ThrowawayPostgres) -> int:
@@ -185,15 +187,17 @@ def processes(rounds: int) -> Iterator[Bound]:
 def idle(_: int, seconds: float = 30.0) -> Iterator[Bound]:
     """Nothing is submitted. A server of its own writes down what it is asked. Where an uvicorn that does nothing takes as much
     CPU, it is the machine's way to count."""
-    empty = [*("-m", "uvicorn", "bench.bounds:nothing", "--loop", "uvloop"), *("--port", str(free_ports(1)[0]))]
-    with subprocess.Popen([sys.executable, *empty], stderr=subprocess.DEVNULL) as uvicorn:
-        time.sleep(5)
-        used_before = cpu(uvicorn.pid)
-        time.sleep(seconds)
-        yield Bound(
-            "idle, an uvicorn with an empty app: CPU", 100 * (cpu(uvicorn.pid) - used_before) / seconds, math.inf, "%"
-        )
-        uvicorn.terminate()
+    port = free_ports(1)[0]
+    empty = ["-m", "uvicorn", "bench.bounds:nothing", "--loop", "uvloop", "--port", str(port)]
+    with subprocess.Popen([sys.executable, *empty], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as uvicorn:
+        try:
+            until_sync(lambda: answers(f"http://127.0.0.1:{port}/"), 30)
+            used_before = cpu(uvicorn.pid)
+            time.sleep(seconds)
+            share = 100 * (cpu(uvicorn.pid) - used_before) / seconds
+        finally:
+            uvicorn.terminate()
+    yield Bound("idle, an uvicorn with an empty app: CPU", share, math.inf, "%")
     with ThrowawayPostgres("log_statement=all") as server:
         for roles in ("api,consumer,scheduler", "api", "consumer", "scheduler"):
             with opened(Four, OwnDatabase(server.url)) as system:
