@@ -10,6 +10,7 @@ import termios
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.server import ServerState
 
 HEAD: Final = 2.0
 """Seconds that the rest of a request's head gets at a stop."""
@@ -21,6 +22,16 @@ PACKET: Final = 16 << 10
 TCP_INFO: Final[int | None] = getattr(socket, "TCP_INFO", None)
 TCP_CLOSE: Final = b"\7"
 """The first byte of what Linux tells: the state."""
+
+
+class Shared(ServerState):
+    """What a server's connections have in common.
+
+    Attributes:
+        leaving: whether the server was told to stop.
+    """
+
+    leaving = False
 
 
 class Connection(HttpToolsProtocol):
@@ -42,6 +53,9 @@ class Connection(HttpToolsProtocol):
             transport.abort()
             return
         super().connection_made(_Saving(transport, self.loop))
+        # Accepted before the stop and made after it: the server has told all that it knew, and would wait for this one.
+        if self.server_state.leaving:  # type: ignore[attr-defined]
+            self.shutdown()
 
     def data_received(self, data: bytes) -> None:
         if not self.transport.is_closing():
@@ -59,6 +73,8 @@ class Connection(HttpToolsProtocol):
 
     def shutdown(self) -> None:
         """Answer what has begun to come in, and whatever comes within `LINGER`."""
+        if self._leaving:
+            return
         self._leaving = True
         self.timeout_keep_alive = LINGER  # type: ignore[assignment]
         if self.cycle is not None and not self.cycle.response_complete:

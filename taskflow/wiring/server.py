@@ -12,7 +12,7 @@ from typing import Any, Final
 import uvicorn
 
 from taskflow.roles.stop import Stop
-from taskflow.wiring.connection import Connection
+from taskflow.wiring.connection import Connection, Shared
 from taskflow.wiring.listeners import BACKLOG, CannotBind
 
 UNWINDING: Final = 2.0
@@ -22,6 +22,7 @@ UNWINDING: Final = 2.0
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
+        self.server_state = self._shared = Shared()
         self._over = asyncio.Event()
 
     def end(self) -> None:
@@ -39,6 +40,7 @@ class _Server(uvicorn.Server):
         yield
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._shared.leaving = True
         # A listener that is closed resets whom the system has let in and nobody has accepted yet.
         for server in self.servers:
             waiting = [socket.socket(fileno=os.dup(listener.fileno())) for listener in server.sockets]

@@ -7,10 +7,11 @@ import socket
 import struct
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from anyio.lowlevel import checkpoint
 
 from taskflow.roles.stop import Stop
 from taskflow.testing.facts import until
@@ -187,6 +188,19 @@ async def test_who_was_let_in_and_not_yet_accepted_is_served() -> None:
         answers = await asyncio.gather(*map(rest, connections))
         assert all(answer.endswith(b"hello") for answer in answers)
         await closing
+
+
+@pytest.mark.parametrize("turns", range(12))
+async def test_who_comes_in_the_midst_of_the_stop_is_told_too(turns: int) -> None:
+    """In whichever turn of the loop: told nothing it would go on, be cut off in the end, and hold up the stop until then."""
+    async with serving(graceful=9) as house:
+        house.stop.asked.set()
+        for _ in range(turns):
+            await checkpoint()
+        with suppress(ConnectionRefusedError):
+            connection = house.connect()
+            async with asyncio.timeout(4):
+                assert await rest(connection) == b""
 
 
 async def test_who_gave_up_before_being_accepted_keeps_nobody_waiting() -> None:
