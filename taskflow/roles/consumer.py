@@ -188,7 +188,7 @@ class Consumer:
         await self._wait_for_runs(last_words, asyncio.Event())
         try:
             async with asyncio.timeout(10):
-                await self._progress.once()
+                await self._progress.write()
                 await self.settler.drain()
                 await self.worker.stop()
         except Exception as error:

@@ -11,6 +11,7 @@ from aiormq import Channel, spec
 from aiormq.abc import DeliveredMessage
 
 from taskflow.adapters.rabbitmq import RabbitBroker, consuming, lane, publishing
+from taskflow.adapters.rabbitmq.lane import LaneConsumer
 from taskflow.core.job import Lane, LaneKey
 from taskflow.ports.broker import Broker, Delivery, Inspectable, LaneStanding
 from taskflow.testing.broker import BrokerSuite, Landing, lane_key, tickets_of
@@ -268,6 +269,39 @@ async def test_a_window_closes_again_when_its_lane_falls_quiet(
         await broker.publish(tickets_of(key, 400), share=20)
         await until(lambda: landing.tickets)
         await steady(lambda: len(landing.tickets) <= 40, during=0.5)
+
+
+async def test_nobody_looks_at_windows_while_nothing_comes(
+    broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An idle process sleeps. The first delivery wakes it, and it sleeps again when the lane is quiet."""
+    monkeypatch.setattr(lane, "IDLE", 0.2)
+    monkeypatch.setattr(consuming, "TICK", 0.01)
+    looks = 0
+    look = LaneConsumer.look
+
+    def counted(consumer: LaneConsumer) -> None:
+        nonlocal looks
+        looks += 1
+        look(consumer)
+
+    monkeypatch.setattr(LaneConsumer, "look", counted)
+
+    async def quiet() -> bool:
+        before = looks
+        await steady(lambda: True, 0.1)
+        return looks == before
+
+    key, landing = lane_key(), Landing()
+    async with broker.consume([key], 100, landing) as consumption:
+        await until(lambda: consumption.live)
+        for turn in range(2):
+            await until(quiet)
+            before = looks
+            await broker.publish(tickets_of(key, 1))
+            await until(lambda turn=turn: len(landing.tickets) == turn + 1)  # type: ignore[misc]
+            await until(lambda before=before: looks > before)  # type: ignore[misc]
+            await landing.ack()
 
 
 async def test_a_lane_of_higher_weight_gets_more(broker: RabbitBroker) -> None:

@@ -37,6 +37,7 @@ class RabbitConsumption:
         self._land = land
         self._lanes: dict[LaneKey, LaneConsumer] = {}
         self._leaving: list[LaneConsumer] = []
+        self._stirred = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -56,7 +57,9 @@ class RabbitConsumption:
         dropped = [self._lanes.pop(key) for key in self._lanes.keys() - wanted]
         self._leaving = [lane for lane in self._leaving if not lane.ended] + dropped
         for key in sorted(wanted - self._lanes.keys()):
-            self._lanes[key] = LaneConsumer(key, self._link, self._topology, self._land, self._target)
+            self._lanes[key] = LaneConsumer(
+                key, self._link, self._topology, self._land, self._target, self._stirred.set
+            )
             self._lanes[key].start()
         await asyncio.gather(*(lane.stop(LINGER) for lane in dropped))
 
@@ -78,6 +81,10 @@ class RabbitConsumption:
 
     async def _tick(self) -> None:
         while True:
+            if not any(lane.stirs for lane in self._lanes.values()):
+                # Nobody wakes an idle process four times a second for nothing.
+                self._stirred.clear()
+                await self._stirred.wait()
             await asyncio.sleep(TICK)
             for lane in self._lanes.values():
                 lane.look()

@@ -38,6 +38,7 @@ class LaneConsumer:
         key: the lane.
         land: takes deliveries.
         target: the lane's part of the prefetch, in tickets.
+        stir: told that a lane which did not stir does.
     """
 
     def __init__(
@@ -47,12 +48,14 @@ class LaneConsumer:
         topology: Topology,
         land: Callable[[Delivery], None],
         target: Callable[[LaneKey], int],
+        stir: Callable[[], None],
     ) -> None:
         self.key = key
         self._link = link
         self._topology = topology
         self._land = land
         self._target = target
+        self._stir = stir
         self._bell = asyncio.Event()
         self._silenced = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -87,6 +90,11 @@ class LaneConsumer:
     def active(self) -> bool:
         """Whether the lane is in use."""
         return self.unacked > 0 or time.monotonic() - self.last < IDLE
+
+    @property
+    def stirs(self) -> bool:
+        """Whether its window may have to change without a delivery."""
+        return self.active or self.resting or self._size > self._start
 
     @property
     def claimed(self) -> int:
@@ -138,7 +146,7 @@ class LaneConsumer:
 
     def look(self) -> None:
         """Consider the window."""
-        if self.live and (self.active or self._size != self._start) and self._wanted() is not None:
+        if self.live and self.stirs and self._wanted() is not None:
             self._bell.set()
 
     async def _run(self) -> None:
@@ -229,7 +237,10 @@ class LaneConsumer:
         tag = message.delivery_tag
         if tag is None:
             return
-        self.last = time.monotonic()
+        now = time.monotonic()
+        if now - self.last >= IDLE:
+            self._stir()
+        self.last = now
         if self._leave_at is not None:
             acks.refuse(tag, requeue=True)
             return
