@@ -13,7 +13,6 @@ from typing import Any, Final
 import pytest
 import uvicorn
 from pytest_benchmark.fixture import BenchmarkFixture
-from uvicorn.server import ServerState
 
 from bench import tasks
 from bench.load import post
@@ -29,7 +28,7 @@ from taskflow.flow.submit import Submitter
 from taskflow.ports.store import Inserted
 from taskflow.roles.api import create_app
 from taskflow.tasks.registry import Registry
-from taskflow.wiring.connection import Connection
+from taskflow.wiring.connection import Connection, Shared
 from tests.api.house import opened
 
 TOGETHER: Final = 100
@@ -116,7 +115,7 @@ def asking(app: Any) -> Callable[[], Any]:
         app, log_config=None, access_log=False, lifespan="off", server_header=False, date_header=False, http=Connection
     )
     config.load()
-    state, answers = ServerState(), Count()
+    state, answers = Shared(), Count()
     connections = [Connection(config, state, {}) for _ in range(TOGETHER)]
     for connection in connections:
         connection.connection_made(Wire(answers))

@@ -70,7 +70,7 @@ class Consumer:
         publisher: Publisher,
         registry: Registry,
         progress: ProgressWriter,
-        runners: Callable[[Callable[[Claim, Ending], None], Callable[[], None]], Runners],
+        runners: Callable[[Callable[[Claim, Ending], None], Callable[[], None], Callable[[], None]], Runners],
         fatal: Callable[[str], None],
         due: Callable[[float], None] = lambda _: None,
         alone: Callable[[str], bool] = lambda _: False,
@@ -90,7 +90,7 @@ class Consumer:
         self._lanes: list[LaneKey] = []
         self._queues = Bell()
         self._background: set[asyncio.Task[None]] = set()
-        self._runners = runners(self._done, self._freed)
+        self._runners = runners(self._done, self._freed, self._caught_up)
         self._slots = Slots(self._runners.free)
         self._intake = Intake(self._landed)
         self.settler = Settler(
@@ -227,6 +227,10 @@ class Consumer:
     def _freed(self) -> None:
         self.claimer.bell.ring()
         self.drawer.look()
+
+    def _caught_up(self) -> None:
+        self.claimer.bell.ring()
+        self.drawer.bell.ring()
 
     def _late(self) -> None:
         self.drawer.hurry()

@@ -243,8 +243,15 @@ class Runtime:
             fatal=self._fatal,
             due=self._due,
             alone=self._crowd.only,
-            runners=lambda done, freed: Runners(
-                registry, slots, done, effects=effects, lease=settings.lease.fence, fatal=self._fatal, freed=freed
+            runners=lambda done, freed, caught_up: Runners(
+                registry,
+                slots,
+                done,
+                effects=effects,
+                lease=settings.lease.fence,
+                fatal=self._fatal,
+                freed=freed,
+                caught_up=caught_up,
             ),
         )
 

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from tests.acceptance.cluster import Cluster
+from tests.faults import witness
 from tests.figures import Say
 from tests.support import FULL, until_sync
+
+SHARES = 'SELECT count(*) FROM "{schema}".finished GROUP BY worker_id ORDER BY min(finished_at)'
 
 pytestmark = pytest.mark.adapter("postgresql", "rabbitmq", "redis", "s3")
 
@@ -71,3 +74,19 @@ def test_jobs_are_spread_evenly(cluster: Cluster, say: Say) -> None:
     say("64 jobs of 1 s on 16 slots", ", ".join(f"{each:.2f} s" for each in took))
     # A busy machine is not unfair.
     assert max(took) <= (1.25 if FULL else 2) * 4
+
+
+def test_who_computes_takes_no_more_than_it_will_soon_begin(cluster: Cluster, say: Say) -> None:
+    """Whatever slots it has: a worker that comes late finds work."""
+    settings = {"TASKFLOW_CONSUMER_SLOTS": "1000", **witness.SETTINGS}
+    cluster.node("consumer", port=None, **settings)
+    cluster.ready(workers=1)
+    jobs = cluster.submit("witness.compute", {"seconds": 0.015}, count=600)
+    until_sync(lambda: cluster.count("state = 'succeeded'") > 0, 20)
+    cluster.node("consumer", port=None, **settings)
+    until_sync(lambda: cluster.count("state = 'succeeded'") == len(jobs), 60)
+    shares = [row[0] for row in cluster.sql(SHARES.format(schema=cluster.namespace))]
+    say("600 jobs that compute, on a worker and on one that came late", " and ".join(map(str, shares)))
+    assert len(shares) == 2
+    assert min(shares) > 60
+    assert cluster.count("interruptions > 0") == 0

@@ -147,7 +147,7 @@ class House:
             registry=registry,
             progress=progress,
             fatal=self.fatal.append,
-            runners=lambda done, freed: Runners(
+            runners=lambda done, freed, _: Runners(
                 registry, slots, done, effects=effects, lease=LEASE.fence, fatal=self.fatal.append, freed=freed
             ),
         )

@@ -54,6 +54,14 @@ def spin(ctx: Context, path: str, key: str, seconds: float) -> str:
     return key
 
 
+@task("witness.compute")
+async def compute(seconds: float) -> None:
+    """Keep the handlers' loop and the interpreter busy."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        sum(range(1_000))
+
+
 DEATHS: Final[dict[str, Callable[[], object]]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "exit": lambda: os._exit(0),

@@ -32,7 +32,7 @@ class RunsHouse:
         self.lines: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
         self.endings: defaultdict[str, list[Ending]] = defaultdict(list)
         self.fatal: list[str] = []
-        self.freed = 0
+        self.freed = self.caught_up = 0
         self.index, self.objects = Index(), Objects()
         self.progress = ProgressWriter(cast("Jobs", self))  # it uses one method
         self.said: list[tuple[str, int, str, str]] = []
@@ -45,6 +45,7 @@ class RunsHouse:
             lease=lease,
             fatal=self.fatal.append,
             freed=self._free,
+            caught_up=self._catch_up,
         )
 
     @classmethod
@@ -55,6 +56,9 @@ class RunsHouse:
 
     def _free(self) -> None:
         self.freed += 1
+
+    def _catch_up(self) -> None:
+        self.caught_up += 1
 
     def append(self, job_id: str, epoch: int, line: bytes) -> None:
         self.lines[job_id].append(json.loads(line))

@@ -92,7 +92,7 @@ class Process:
             publisher=self.publisher,
             registry=REGISTRY,
             progress=ProgressWriter(self.store),
-            runners=lambda done, freed: SimRunners(  # type: ignore[arg-type,return-value]  # the same surface
+            runners=lambda done, freed, _: SimRunners(  # type: ignore[arg-type,return-value]  # the same surface
                 REGISTRY, slots, done, life=life, chaos=world.chaos, oracle=world.oracle, die=self.die
             ),
             fatal=lambda why: world.oracle.wrong.append(f"fatal: {why}"),

@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
@@ -19,6 +19,7 @@ from taskflow.core.errors import TaskFlowError
 from taskflow.flow import capture
 from taskflow.flow.run import forked
 from taskflow.flow.run.call import call_async, call_sync
+from taskflow.flow.run.line import Line
 from taskflow.flow.run.run import Run
 from taskflow.flow.run.stop import StopReason, stopped
 from taskflow.tasks.declare import Lifespan
@@ -36,10 +37,19 @@ class LifespanFailed(TaskFlowError):
 
 
 class HandlerLoop:
-    """The loop that handlers share, and the resources that their module's lifespans opened."""
+    """The loop that handlers share, and the resources that their module's lifespans opened.
 
-    def __init__(self, lifespans: Sequence[Lifespan]) -> None:
+    Args:
+        caught_up: called on the main loop once there is room in the line where there was none.
+
+    Attributes:
+        line: the runs that have not begun.
+    """
+
+    def __init__(self, lifespans: Sequence[Lifespan], caught_up: Callable[[], None]) -> None:
         self._lifespans = lifespans
+        self._caught_up = caught_up
+        self.line = Line()
         self._incoming: deque[Run] = deque()
         self._woken = False
         self._opened: Future[Mapping[str, Any]] = Future()
@@ -82,6 +92,7 @@ class HandlerLoop:
         """Hand a run over; a burst of them wakes the loop once."""
         run.stopping = self._stop_run
         self._incoming.append(run)
+        self.line.add(run)
         if not self._woken:
             self._woken = True
             run.main.call_soon(self._hand_over)
@@ -132,7 +143,10 @@ class HandlerLoop:
 
     async def _run(self, run: Run) -> None:
         try:
-            if not run.begin():
+            begins = run.begin()
+            if run is self.line.awaited:
+                run.main.call_soon_threadsafe(self._caught_up)
+            if not begins:
                 return
             capture.current.set(run.emit_log)
             try:

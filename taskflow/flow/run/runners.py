@@ -52,6 +52,7 @@ class Runners:
         lease: seconds that children outlive the last accepted beat.
         fatal: called when handlers cannot be trusted any more (a blocked loop, too many runs left behind).
         freed: called where slots may be used again that could not be for a while.
+        caught_up: and where they could not because the handlers' loop had runs in line.
 
     Attributes:
         silent: seconds since the handlers' loop showed life.
@@ -67,6 +68,7 @@ class Runners:
         lease: float,
         fatal: Callable[[str], None],
         freed: Callable[[], None] = lambda: None,
+        caught_up: Callable[[], None] = lambda: None,
     ) -> None:
         self._registry = registry
         self._slots = dict(slots)
@@ -75,7 +77,7 @@ class Runners:
         self._fatal = fatal
         self._freed = freed
         self.silent = 0.0
-        self._loop = HandlerLoop(registry.lifespans)
+        self._loop = HandlerLoop(registry.lifespans, caught_up)
         self._threads = Threads(lambda: self._loop.resources)
         self._children = Children(registry.modules, lease, freed)
         self._runs: dict[tuple[str, int], Run] = {}
@@ -112,12 +114,13 @@ class Runners:
         await self._loop.close()
 
     def free(self, kind: RunsIn) -> int:
-        """Slots of a kind that nobody uses; none while a run could not begin there."""
+        """Slots of a kind that nobody uses; none while a run could not begin there, and fewer where it could not soon."""
         if kind in self._resting or (kind is RunsIn.ASYNC and self.silent >= QUIET):
             return 0
         if kind is RunsIn.PROCESS and self._children.broken:
             return 0
-        return self._slots.get(kind, 0) - self._used[kind]
+        free = self._slots.get(kind, 0) - self._used[kind]
+        return min(free, self._loop.line.room()) if free > 0 and kind is RunsIn.ASYNC else free
 
     @property
     def isolation_free(self) -> bool:
@@ -249,6 +252,7 @@ class Runners:
             # Taken out last: whoever adds meanwhile sees that this loop is at work and wakes nobody.
             with self._lock:
                 self._endings.popleft()
+        self._loop.line.waiting()  # lets go of those that have begun
         if not self._runs:
             self._idle.set()
 
