@@ -26,7 +26,7 @@ class Slots:
     """How many runs of each kind may still start; a claim in flight holds the slots it may need.
 
     Args:
-        free: slots of a kind that no run holds.
+        free: slots of a kind that no run holds and whose run would begin soon.
 
     Attributes:
         closed: no more runs are begun: the worker ends.
@@ -50,7 +50,7 @@ class Slots:
         return max(0, self._free(kind) - self._held[kind]) if self.open else 0
 
     def full(self, kind: RunsIn) -> bool:
-        """Whether runs have all of them."""
+        """Whether runs have all of them, or all that would begin soon."""
         return self._free(kind) <= 0
 
     def for_tickets(self, kind: RunsIn) -> int:

@@ -54,7 +54,8 @@ class Consumer:
     """One worker: claims what its slots can run, runs it, settles it.
 
     Args:
-        runners: makes the runners, given what to call with each ending, and where slots may be used again.
+        runners: makes the runners, given what to call with each ending, where slots may be used again, and where
+            there is room in line again.
         fatal: ends the process with exit code 70 after a drain.
         due: told in how many seconds a job runs again.
         alone: whether no other worker than this one (its id is given) is known to live.
@@ -188,7 +189,6 @@ class Consumer:
         await self._wait_for_runs(last_words, asyncio.Event())
         try:
             async with asyncio.timeout(10):
-                await self._progress.write()
                 await self.settler.drain()
                 await self.worker.stop()
         except Exception as error:

@@ -41,6 +41,8 @@ class Connection(HttpToolsProtocol):
     reading them to their end, which makes the client's system throw the answer away.
     """
 
+    server_state: Shared
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._leaving = False
@@ -54,7 +56,7 @@ class Connection(HttpToolsProtocol):
             return
         super().connection_made(_Saving(transport, self.loop))
         # Accepted before the stop and made after it: the server has told all that it knew, and would wait for this one.
-        if self.server_state.leaving:  # type: ignore[attr-defined]
+        if self.server_state.leaving:
             self.shutdown()
 
     def data_received(self, data: bytes) -> None:
@@ -64,6 +66,8 @@ class Connection(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         self._head_is_coming = True
         super().on_message_begin()
+        if self._leaving:
+            self.loop.call_later(HEAD, self._give_up)
 
     def on_headers_complete(self) -> None:
         self._head_is_coming = False

@@ -271,6 +271,22 @@ async def test_a_window_closes_again_when_its_lane_falls_quiet(
         await steady(lambda: len(landing.tickets) <= 40, during=0.5)
 
 
+async def test_what_a_quiet_lane_may_get_is_not_counted_in_the_size_of_its_last_message(
+    broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would take the room of lanes in use for ever."""
+    monkeypatch.setattr(lane, "IDLE", 0.2)
+    monkeypatch.setattr(consuming, "TICK", 0.05)
+    key, landing = lane_key(), Landing()
+    async with broker.consume([key], 100, landing) as consumption:
+        await broker.publish(tickets_of(key, 64), share=64)
+        consumer = consumption._lanes[key]
+        await until(lambda: len(landing.tickets) == 64)
+        assert consumer.claimed > consumer._size
+        await landing.ack()
+        await until(lambda: consumer.live and consumer.claimed <= consumer._size)
+
+
 async def test_nobody_looks_at_windows_while_nothing_comes(
     broker: RabbitBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -55,7 +55,8 @@ def test_what_nobody_has_seen_begin_is_few() -> None:
     assert queue.line.awaited is awaited
     queue.begin(1)
     assert queue.line.room() == LEAST // 2
-    assert queue.line.awaited is None
+    # Somebody else may have asked this time.
+    assert queue.line.awaited is awaited
 
 
 def test_handlers_that_begin_at_once_have_all_the_room_that_they_need() -> None:

@@ -236,6 +236,17 @@ async def test_half_a_request_does_not_hold_up_the_stop() -> None:
     assert time.monotonic() - began < HEAD + 5
 
 
+async def test_nor_does_half_a_request_that_comes_after_it() -> None:
+    """On a connection that is kept for a moment."""
+    async with serving(graceful=60) as house:
+        idle = house.connect()
+        await until(lambda: len(house.server._server.server_state.connections) == 1)
+        await stopped(house)
+        await say(idle, b"GET / HTTP/1.1\r\nHost: he")
+        began = time.monotonic()
+    assert time.monotonic() - began < HEAD + 5
+
+
 async def test_an_answer_to_a_client_that_talked_nonsense_goes_nowhere(caplog: pytest.LogCaptureFixture) -> None:
     """It was told 400 and hung up on while its first request was being answered; that is no error of ours."""
     async with serving() as house:

@@ -38,7 +38,7 @@ class LaneConsumer:
         key: the lane.
         land: takes deliveries.
         target: the lane's part of the prefetch, in tickets.
-        stir: told that a lane which did not stir does.
+        stir: called at the first delivery after a quiet time.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class LaneConsumer:
     @property
     def stirs(self) -> bool:
         """Whether its window may have to change without a delivery."""
-        return self.active or self.resting or self._size > self._start
+        return self.active or self.resting or self._size > self._start or self._per_message > 1.0
 
     @property
     def claimed(self) -> int:

@@ -16,17 +16,18 @@ from taskflow.flow.run.run import Run
 LEAST: Final = 16
 """Runs that may stand in line whatever the pace is."""
 PERIOD: Final = 0.1
-"""Seconds over which the pace is measured; so long, or twice that, is the line."""
+"""Seconds over which the pace is measured. The line holds what begins in one to two of them."""
 
 
 class Line:
-    """Runs that were handed over and have not begun, in their order. It belongs to the main loop.
+    """Runs that were handed over and have not begun, in their order. It belongs to the main loop; only `awaited` is looked at, and
+    reset, by the handlers' thread as well, after it has set the run's `began`.
 
     Args:
         clock: seconds, monotonic.
 
     Attributes:
-        awaited: the run at whose beginning there is room again; `None` where nobody asked in vain.
+        awaited: the run at whose beginning whoever asked in vain is told; `None` where nobody did since.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -50,11 +51,11 @@ class Line:
         self._runs.append(run)
 
     def room(self) -> int:
-        """How many more would begin soon: none before half of the line is gone, so that they come in batches."""
+        """How many more would begin soon: none before half of the line is gone, so that they come in batches. Whoever is
+        told none hears when that is so."""
         waiting = self.waiting()
         most = max(LEAST, int(2 * self._measured()))
         if 2 * waiting <= most:
-            self.awaited = None
             return most - waiting
         self.awaited = awaited = self._runs[waiting - most // 2 - 1]
         # It may have begun on the other thread before it could know.

@@ -145,6 +145,8 @@ class HandlerLoop:
         try:
             begins = run.begin()
             if run is self.line.awaited:
+                # Whoever comes in between is told, too, and asks again.
+                self.line.awaited = None
                 run.main.call_soon_threadsafe(self._caught_up)
             if not begins:
                 return
