@@ -10,7 +10,7 @@ import pytest
 
 from taskflow.core.errors import Conflict, DataRejected
 from taskflow.core.ids import new_id
-from taskflow.core.job import ErrorInfo, Idempotency, Lane, Outcome, RunsIn, State
+from taskflow.core.job import ErrorInfo, Idempotency, Lane, NewJob, Outcome, RunsIn, State
 from taskflow.core.limits import CRASHES_BEFORE_ISOLATION, CRASHES_MAX
 from taskflow.ports.store import ArtifactInfo, JobQuery, Segment, StateStore, TaskInfo, WorkerInfo
 from taskflow.testing.store_facts import GAP, LANE, LEASE, T0, at, claimed, end, job, worker
@@ -37,6 +37,24 @@ class StoreConformance(TokenConformance, RescueConformance):
         assert (shown.payload, shown.tags, shown.metadata) == (new.payload, new.tags, new.metadata)
         assert (shown.state, shown.created_at, shown.attempts) == (State.QUEUED, at(1), ())
         assert await store.get("other", new.id) is None
+
+    @pytest.mark.parametrize("tasks", ["t", "tu"])
+    @pytest.mark.parametrize("when", [{}, {"delay": 90.0}, {"run_at": at(90)}], ids=["now", "delay", "run_at"])
+    async def test_a_batch_is_stored_as_its_jobs_were(
+        self, store: StateStore, when: dict[str, Any], tasks: str
+    ) -> None:
+        """Whether they differ in their payloads only or not."""
+        same = {"priority": 8, "timeout": 7.5, "expires_at": at(500), "tags": '["a"]', **when}
+        jobs = [job(task=tasks[n % len(tasks)], payload=f'{{"n":{n}}}', **same) for n in range(12)]
+        due = at(90) if when else None
+        for new, one in zip(jobs, await store.insert(jobs, now=T0), strict=True):
+            shown = await store.get("default", new.id)
+            assert shown is not None
+            assert (one.job_id, one.created, one.ticket is None) == (new.id, True, due is not None)
+            assert (shown.state, shown.created_at, shown.run_at) == (one.state, one.created_at, one.run_at)
+            assert (one.created_at, one.run_at) == (T0, due)
+            said = [name for name in NewJob._fields if name not in {"run_at", "delay", "idempotency", "runs_in"}]
+            assert [getattr(shown, name) for name in said] == [getattr(new, name) for name in said]
 
     async def test_an_instant_has_an_age_by_the_stores_clock(self, store: StateStore) -> None:
         """Whatever the clock of the process says."""

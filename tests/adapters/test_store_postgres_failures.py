@@ -109,13 +109,24 @@ async def test_a_server_that_became_read_only_is_left(store: PostgresStore) -> N
         assert stored.created
 
 
-@pytest.mark.parametrize("keyed", [False, True])
-async def test_a_lost_reply_is_made_up_for(behind: tuple[Proxy, PostgresStore], name: str, keyed: bool) -> None:
-    """The batch was written and nobody heard of it: it is answered as stored, once."""
+@pytest.mark.parametrize(
+    ("kind", "told"), [("alike", b"SELECT 1"), ("unlike", b"INSERT 0 5"), ("keyed", b"INSERT 0 5")]
+)
+async def test_a_lost_reply_is_made_up_for(
+    behind: tuple[Proxy, PostgresStore], name: str, kind: str, told: bytes
+) -> None:
+    """The batch was written and nobody heard of it: it is answered as stored, once. Jobs that differ in their payloads
+    only go by a statement of their own."""
     proxy, store = behind
     await store.ping()
-    batch = [job(idempotency=Idempotency("jobs", f"k{n}", "f") if keyed else None) for n in range(5)]
-    proxy.lose(containing=b"INSERT 0 ")
+    batch = [
+        job(
+            priority=n if kind == "unlike" else 5,
+            idempotency=Idempotency("jobs", f"k{n}", "f") if kind == "keyed" else None,
+        )
+        for n in range(5)
+    ]
+    proxy.lose(containing=told)
     stored = await store.insert(batch)
     assert proxy.losing == 0
     assert [(one.job_id, one.created, one.state) for one in stored] == [(new.id, True, State.QUEUED) for new in batch]

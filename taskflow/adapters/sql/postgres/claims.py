@@ -203,7 +203,7 @@ def _all_succeeded(settlements: Sequence[Settlement]) -> bool:
 async def _succeed(connection: Connection, settlements: Sequence[Settlement], now: datetime | None) -> list[Settled]:
     asked = sorted(settlements)
     words = [one.progress for one in asked]
-    rows = await connection.fetch(
+    [(whole, ids)] = await connection.fetch(
         SUCCEED,
         now,
         [one.id for one in asked],
@@ -212,9 +212,11 @@ async def _succeed(connection: Connection, settlements: Sequence[Settlement], no
         [one.result for one in asked],
         words if any(words) else [],
     )
-    written = {row["id"] for row in rows}
+    if whole:
+        return [Settled(one.id, one.epoch, State.SUCCEEDED) for one in settlements]
+    written = frozenset(ids or ())
     missing = [one for one in settlements if one.id not in written]
-    closed = await _closed(connection, missing) if missing else {}
+    closed = await _closed(connection, missing)
     return [
         Settled(one.id, one.epoch, State.SUCCEEDED if one.id in written else _already(one, closed))
         for one in settlements

@@ -75,7 +75,8 @@ DONE: Final = _taken(
     attempt="greatest(jobs.attempt, 0)",
     crashes=f"least(jobs.crashes, {COUNTED})",
     interruptions=f"least(jobs.interruptions, {COUNTED})",
-    progress=f"coalesce(($6::text[])[{PLACE}], jobs.progress)",
+    # The place is a search for each row: not where nobody said a word.
+    progress=f"CASE WHEN cardinality($6::text[]) = 0 THEN jobs.progress ELSE coalesce(($6::text[])[{PLACE}], jobs.progress) END",
     finished_at="clock.now",
 )
 SUCCEEDED: Final = f"""
@@ -86,9 +87,10 @@ moved AS (INSERT INTO finished ({LIVE_COLUMNS}, result) SELECT {LIVE_COLUMNS}, r
 closed AS (
     INSERT INTO attempts (job_id, epoch, number, started_at, finished_at, outcome, worker)
     SELECT id, epoch, number, started_at, finished_at, 'succeeded', worker_id FROM gone)
-SELECT id FROM gone"""
+SELECT count(*) = cardinality($2::text[]) AS whole, CASE WHEN count(*) < cardinality($2::text[]) THEN array_agg(id) END AS ids
+FROM gone"""
 """Write successes of the rows in `mine`, which are locked: $2 are the ids asked for, sorted; $5 their results, $6 their last
-words, or nothing."""
+words, or nothing. Whose they were is told where it was not all of them."""
 COUNTS: Final = """
 (outcome = 'crashed')::int AS crash, (outcome IN ('interrupted','lost'))::int AS interruption,
     (outcome = 'snoozed')::int AS snooze"""
