@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import redis
 from taskflow.wiring import database
 from tests import servers
 from tests.support import until_sync
+from tests.throwaway import free_ports
 
 
 def bare(**settings: str) -> dict[str, str]:
@@ -132,9 +132,7 @@ class Cluster:
         self.broker = environment.get("TASKFLOW_BROKER_URL") or servers.url_of("rabbitmq")
         self.redis = servers.url_of("redis")
         self.s3 = servers.s3()
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
+        [self.port] = free_ports(1)
         self.environment = {
             **bare(),
             "TASKFLOW_NAMESPACE": self.namespace,

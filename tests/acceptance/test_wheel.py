@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import venv
@@ -13,6 +12,7 @@ from pathlib import Path
 import httpx2
 
 from tests.support import until_sync
+from tests.throwaway import free_ports
 
 ROOT = Path(__file__).parents[2]
 
@@ -49,9 +49,7 @@ def test_the_wheel_runs_a_job_from_elsewhere(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", python, "--no-deps", wheel], check=True
     )
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    [port] = free_ports(1)
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("TASKFLOW_", "PYTHON"))}
     home = tmp_path / "elsewhere"
     home.mkdir()

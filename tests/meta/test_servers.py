@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.throwaway import CannotStart, ThrowawayRedis
+from tests.throwaway import CannotStart, ThrowawayRedis, free_ports
 
 
 @pytest.fixture
@@ -106,3 +106,14 @@ def test_a_server_may_be_stopped_killed_paused_and_started() -> None:
         server.go_on()
         assert server.ask("PING") == b"+PONG\r\n"
     assert server.directory != Path()
+
+
+def test_a_free_port_is_none_that_a_connection_may_take() -> None:
+    """Until it is listened on, connections are made by the dozen, each from a port that the kernel chooses."""
+    first = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    ports = free_ports(200)
+    assert max(ports) < first
+    assert len(set(ports)) == 200
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", ports[0]))
+        assert ports[0] not in free_ports(50)

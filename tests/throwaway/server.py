@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -12,13 +13,16 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import ClassVar, Self, TypeVar
+from typing import ClassVar, Final, Self, TypeVar
 
 import anyio
 import anyio.to_thread
 import pytest
 
 from tests.support import until_sync
+
+LOWEST: Final = 10_000
+_chance: Final = random.SystemRandom()  # the other one is set by whoever wants his tests to be repeated
 
 
 class CannotStart(Exception):
@@ -191,16 +195,26 @@ def own(server: S) -> Iterator[S]:
 
 
 def free_ports(count: int, below: int = 65_536) -> list[int]:
-    """Ports that nobody listens on now, all below a bound."""
+    """Ports that nobody listens on now, all below a bound, and none that the kernel gives to outgoing connections: one of those
+    may be somebody's by the time that it is listened on."""
     with ExitStack() as stack:
         ports: list[int] = []
         while len(ports) < count:
             listening = stack.enter_context(socket.socket())
-            listening.bind(("127.0.0.1", 0))
-            port = listening.getsockname()[1]
-            if port < below:
-                ports.append(port)
+            port = _chance.randrange(LOWEST, min(below, _first_outgoing()))
+            try:
+                listening.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            ports.append(port)
         return ports
+
+
+def _first_outgoing() -> int:
+    try:
+        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    except OSError:
+        return 32_768
 
 
 def listens(port: int) -> bool:

@@ -37,7 +37,7 @@ class ThrowawayWeed(ThrowawayServer):
 
     def __init__(self) -> None:
         super().__init__()
-        self._ports = dict(zip(PORTS, free_ports(len(PORTS), below=65_536 - GRPC), strict=True))
+        self._ports = dict(zip(PORTS, free_ports(len(PORTS), below=2 * GRPC), strict=True))
 
     @property
     def port(self) -> int:

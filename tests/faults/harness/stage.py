@@ -163,10 +163,15 @@ class Stage:
     def ready(self, seconds: float = 60) -> Self:
         """Wait until every API answers and all consumers are alive."""
         consumers = sum("consumer" in node.roles for node in self.nodes)
-        for port in self.apis:
-            until_sync(lambda port=port: self.get(port, "/health/ready") == 200, seconds)  # type: ignore[misc]
         alive = f"SELECT count(*) FROM \"{SCHEMA}\".workers WHERE state = 'alive'"
-        until_sync(lambda: self.sql(alive)[0][0] == consumers, seconds)
+        try:
+            for port in self.apis:
+                until_sync(lambda port=port: self.get(port, "/health/ready") == 200, seconds)  # type: ignore[misc]
+            until_sync(lambda: self.sql(alive)[0][0] == consumers, seconds)
+        except AssertionError as error:
+            for node in self.nodes:
+                error.add_note(f"{node.name}, ended with {self.code(node)}: {node.output[-600:]}")
+            raise
         return self
 
     def get(self, port: int, path: str) -> int:
