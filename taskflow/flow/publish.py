@@ -12,6 +12,7 @@ from typing import Final
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.job import RunsIn, Ticket
+from taskflow.core.limits import TICKETS_SHARED
 from taskflow.flow.loops import Bell, Outage
 from taskflow.ports.broker import Broker
 
@@ -24,8 +25,6 @@ CROWD: Final = 8
 MOMENT: Final = 0.1
 """Seconds: what is published within them counts as one batch. Many small ones one after the other are fair as a whole, and a
 message for every few tickets would cost more than the jobs."""
-SHARED: Final = 256
-"""Most tickets in a message: beyond it a message saves nothing, and one worker gets too much at once."""
 UNKNOWN: Final = 128
 """Slots of a worker of which nothing is known."""
 
@@ -41,7 +40,7 @@ def share_of(batch: int, workers: int, slots: int = 0) -> int:
         slots: of the smallest worker, half of which a message may fill: what it cannot start, it keeps from others. 0
             where nobody knows.
     """
-    most = min(SHARED, max(1, (slots or UNKNOWN) // 2))
+    most = min(TICKETS_SHARED, max(1, (slots or UNKNOWN) // 2))
     return min(most, max(1, -(-batch // (2 * (workers or CROWD)))))
 
 

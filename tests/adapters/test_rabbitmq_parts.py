@@ -26,6 +26,7 @@ from taskflow.adapters.rabbitmq.topology import Topology
 from taskflow.adapters.rabbitmq.wire import Unreadable, decode, encode
 from taskflow.core.ids import new_id
 from taskflow.core.job import Lane, LaneKey, RunsIn, Ticket
+from taskflow.core.limits import TICKETS_SHARED
 from taskflow.testing.broker import lane_key, tickets_of
 from taskflow.testing.facts import until
 from taskflow.wiring.plugins import adapter
@@ -189,6 +190,13 @@ def test_a_changed_window_never_passes_its_target(size: int, unacked: int, targe
     """What is out already counts."""
     changed = window.changed(size, unacked, target, full=full)
     assert changed is None or changed + unacked <= max(target, unacked)
+
+
+@given(st.integers(1, 20_000))
+def test_a_first_window_fits_its_part_however_large_the_messages_are(tickets: int) -> None:
+    """But for the two that show whether more wait."""
+    assert 1 <= (messages := window.first(tickets)) <= tickets
+    assert messages <= 2 or messages * TICKETS_SHARED <= tickets
 
 
 def test_pauses_are_clamped_and_jittered() -> None:

@@ -17,8 +17,7 @@ from typing import Any
 from taskflow.adapters.rabbitmq.publishing import packed
 from taskflow.core.ids import new_id
 from taskflow.core.job import Lane, LaneKey, RunsIn, Ticket
-from taskflow.core.limits import BATCH_BODY_BYTES, BODY_BYTES, PAYLOAD_BYTES
-from taskflow.flow.publish import SHARED
+from taskflow.core.limits import BATCH_BODY_BYTES, BODY_BYTES, PAYLOAD_BYTES, TICKETS_SHARED
 from taskflow.testing.store_facts import T0
 from tests.acceptance.system import System
 from tests.api.house import House
@@ -98,7 +97,7 @@ def test_a_message_is_small_whatever_the_job_is(report: Report) -> None:
             yield Ticket(new_id(), lanes[n % 3], RunsIn.PROCESS, T0)
 
     every = list(tickets())
-    for share in (1, SHARED):
+    for share in (1, TICKETS_SHARED):
         messages = packed(every, share)
         assert max(len(message.body) for message in messages) < BROKER_BYTES / 400
         assert sum(len(message.body) for message in messages) >= 25 * len(every)

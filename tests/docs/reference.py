@@ -76,10 +76,11 @@ Every arrow there is. The same table is in the code
 
 - A new job is `queued`, or `scheduled` if it has a delay or a time. A queued one is `waiting` while no worker that lives knows its task.
 - `succeeded`, `cancelled` and `expired` are final. `failed` is until somebody replays the job: [dead letters](how-to/retries.md#dead-letters).
-- `cancelled` comes at once from every state but `running`; a run is asked to stop first.
-- `expired` is a job that was neither running nor over at its `expires_at`.
-- The document of a job says why it is in a state (`reason`): `no_worker`, `snoozed`, `interrupted`, `crashed`, `replayed`, `attempts_used_up`,
-  `not_retryable`, `poison`, `crashed_too_often`, `interrupted_too_often`, `snoozed_too_often`, `cancelled`.
+- `cancelled` comes at once where a job waits for something; a run is asked to stop first.
+- `expired` is a job that neither ran nor was over when its `expires_at` came, or was to run again later.
+- The document of a job says why it is in a state (`reason`): `no_worker`, `snoozed`, `interrupted`, `crashed`, `replayed`; `failed` and
+  `timeout` while it is `retrying`; `attempts_used_up`, `not_retryable`, `unstorable`, `poison`, `crashed_too_often`,
+  `interrupted_too_often`, `snoozed_too_often` where it has `failed`; `cancelled`, `expired`.
 """
 
 

@@ -82,6 +82,8 @@ class Reader:
                 (self.directory / named[1]).write_text(block.text)
             case "python", _:
                 self._printed = self._ran([sys.executable, "-c", block.text])
+            case "sh", "docker":
+                pass
             case "sh", "real":
                 self._serve_for_real(block.text)
             case "sh", _ if match := SERVER.search(block.text):

@@ -11,7 +11,7 @@ import subprocess
 import tempfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import ClassVar, Final, Self, TypeVar
 
@@ -197,24 +197,29 @@ def own(server: S) -> Iterator[S]:
 def free_ports(count: int, below: int = 65_536) -> list[int]:
     """Ports that nobody listens on now, all below a bound, and none that the kernel gives to outgoing connections: one of those
     may be somebody's by the time that it is listened on."""
+    outgoing = _outgoing()
+    ports = [port for port in range(LOWEST, below) if port not in outgoing]
+    if len(ports) < 10 * count:
+        ports = list(range(LOWEST, below))  # the kernel gives all of them: there is no better choice
+    _chance.shuffle(ports)
     with ExitStack() as stack:
-        ports: list[int] = []
-        while len(ports) < count:
+        free: list[int] = []
+        while len(free) < count:
             listening = stack.enter_context(socket.socket())
-            port = _chance.randrange(LOWEST, min(below, _first_outgoing()))
-            try:
-                listening.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            ports.append(port)
-        return ports
+            with suppress(OSError):
+                listening.bind(("127.0.0.1", ports[-1]))
+                free.append(ports[-1])
+            ports.pop()
+        return free
 
 
-def _first_outgoing() -> int:
+def _outgoing() -> range:
+    """Ports that the kernel chooses from for connections."""
     try:
-        return int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+        first, last = map(int, Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split())
     except OSError:
-        return 32_768
+        first, last = 32_768, 60_999
+    return range(first, last + 1)
 
 
 def listens(port: int) -> bool:

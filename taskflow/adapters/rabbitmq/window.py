@@ -1,6 +1,6 @@
 """Windows: the port's prefetch counts tickets over all lanes, AMQP's counts messages of one consumer.
 
-A message may hold up to 64 tickets, and nobody knows before it comes. So a lane starts with a small window, and gets a
+A message may hold up to 256 tickets, and nobody knows before it comes. So a lane starts with a small window, and gets a
 larger one only once it is full of messages whose size was seen. All windows together stay within the prefetch, save that
 each lane may always have one message.
 """
@@ -11,10 +11,9 @@ from collections.abc import Mapping, Set
 from typing import Final
 
 from taskflow.core.job import Lane, LaneKey
+from taskflow.core.limits import TICKETS_SHARED
 
 WEIGHTS: Final = {Lane.HIGH: 8, Lane.NORMAL: 3, Lane.LOW: 1}
-LARGEST: Final = 64
-"""Tickets that an unseen message may well hold."""
 
 
 def budget(lane: LaneKey, lanes: Set[LaneKey], active: Set[LaneKey], prefetch: int) -> int:
@@ -30,8 +29,9 @@ def room(lane: LaneKey, claimed: Mapping[LaneKey, int], prefetch: int) -> int:
 
 
 def first(tickets: int) -> int:
-    """Messages that a lane of unknown traffic may have at once, given its part in tickets: two show that more wait."""
-    return max(1, min(tickets, max(2, tickets // LARGEST)))
+    """Messages that a lane of unknown traffic may have at once, given its part in tickets: two show that more wait, and each may
+    hold as many tickets as one can."""
+    return max(1, min(tickets, max(2, tickets // TICKETS_SHARED)))
 
 
 def changed(size: int, unacked: int, target: int, *, full: bool) -> int | None:
