@@ -1,8 +1,8 @@
 """The code on a page of the docs, run as a reader runs it: top down, in one directory and one shell.
 
 What a fence says: `python title="mytasks.py"` is a file, other `python` is a program, `sh` is typed into a shell, `text` is what the
-block above printed, with other lines around. A word after `sh` asks for more: `real` for the four servers, `docker` for an engine
-that tests do not have.
+block above printed, with other lines around. A word after `sh` asks for more: `real` for the four servers. Whatever else a fence says
+is refused: nobody would run it.
 """
 
 from __future__ import annotations
@@ -80,18 +80,18 @@ class Reader:
         match block.language, block.words:
             case "python", words if named := FILE.search(words):
                 (self.directory / named[1]).write_text(block.text)
-            case "python", _:
+            case "python", "":
                 self._printed = self._ran([sys.executable, "-c", block.text])
-            case "sh", "docker":
-                pass
             case "sh", "real":
                 self._serve_for_real(block.text)
-            case "sh", _ if match := SERVER.search(block.text):
+            case "sh", "" if match := SERVER.search(block.text):
                 self._serve(match["tasks"])
-            case "sh", _:
+            case "sh", "":
                 self._printed = self._typed(block.text)
-            case "text", _:
+            case "text", "":
                 self._compare(block.text)
+            case language, words:
+                raise AssertionError(f"nobody runs blocks of {language!r} with {words!r}")
 
     def _serve(self, tasks: str | None) -> None:
         """`taskflow dev` on a free port, while the page lasts."""
@@ -108,6 +108,7 @@ class Reader:
             node.start()
             try:
                 until_sync(lambda: node.started or not node.runs, 40)
+                assert node.started, node.output
                 assert node.stop() == 0, node.output
             finally:
                 if node.runs:
