@@ -1,4 +1,8 @@
-"""All of every pool at once: what a process has not needed yet it opens later, and that would look like a leak."""
+"""What a process has not needed yet it opens later, and that would look like a leak: so all of every pool is opened at once.
+
+The pools of Redis are made empty instead. Whether they are ever full is left to chance: their calls are short, and a Redis that is made
+slow enough to fill them may be taken for a lost one, whose idle connections are let go of.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +19,17 @@ from tests.faults.harness.http import Http, closing
 from tests.faults.harness.ledger import Ledger
 from tests.faults.harness.stage import SCHEMA, Stage
 from tests.support import until_sync
+from tests.throwaway.proxy import Proxy
 
 ASKERS: Final = 24
 """At a time of each API: more than the connections of any pool."""
 SECONDS: Final = 6.0
-SLOW: Final = {"postgresql": 0.03, "redis": 0.1}
-"""Seconds that servers take longer to answer, so that calls overlap: of Redis, less than a call may take."""
+AWAY: Final = 3.0
+"""Seconds without Redis: long enough for every process to need it once."""
+BACK: Final = 5.0
+"""Seconds in which every process finds out that Redis is back: they look every 2."""
+SLOW: Final = 0.03
+"""Seconds that PostgreSQL takes longer to answer, so that calls overlap."""
 CHILDREN: Final = 24
 SUSPECTS: Final = 6
 """Jobs in child processes, and those of them that run in the slot for jobs that are thought to kill their workers."""
@@ -31,21 +40,48 @@ QUIET: Final = 60.0
 
 def brim(stage: Stage, ledger: Ledger, seed: int) -> None:
     """Fill every pool of every process; returns when all that was asked for is over."""
-    for server, seconds in SLOW.items():
-        stage.proxies[server].do(methodcaller("delay", seconds))
+    stage.proxies["postgresql"].do(methodcaller("delay", SLOW))
     over = threading.Event()
     _children(stage, ledger, over)
-    askers = len(stage.apis) * ASKERS
-    with ThreadPoolExecutor(askers) as pool:
-        asked = [pool.submit(_ask, stage, ledger, random.Random(f"{seed} asker {n}"), n, over) for n in range(askers)]
-        over.wait(SECONDS)
-        over.set()
-        for each in asked:
-            each.result()
+    _load(stage, ledger, seed, ASKERS, SECONDS, over)
     for server in stage.proxies:
         troubles.heal(stage, server)
+    _quiet(stage)
+
+
+def let_go(stage: Stage, ledger: Ledger, seed: int) -> None:
+    """Empty the pools of Redis: it is away while everybody needs it. Each process then has one connection a use, and its subscription."""
+    stage.proxies["redis"].do(Proxy.part)
+    _load(stage, ledger, seed, 1, AWAY, threading.Event())
+    with closing(Http(stage.apis, ledger, threading.Event(), fickle=True)) as http:
+        for _ in stage.apis:
+            http.ask("GET", "/health")
+        troubles.heal(stage, "redis")
+        for _ in stage.apis:
+            until_sync(lambda: _well(http), QUIET)
+    threading.Event().wait(BACK)
+    _quiet(stage)
+
+
+def _well(http: Http) -> bool:
+    reply = http.ask("GET", "/health")
+    return reply is not None and isinstance(reply.document, dict) and reply.document["status"] == "ok"
+
+
+def _quiet(stage: Stage) -> None:
     with suppress(AssertionError):  # the account says what is stuck
         until_sync(lambda: stage.live() == 0, QUIET)
+
+
+def _load(stage: Stage, ledger: Ledger, seed: int, each: int, seconds: float, over: threading.Event) -> None:
+    """So many askers of each API, for so long."""
+    askers = len(stage.apis) * each
+    with ThreadPoolExecutor(askers) as pool:
+        asked = [pool.submit(_ask, stage, ledger, random.Random(f"{seed} asker {n}"), n, over) for n in range(askers)]
+        over.wait(seconds)
+        over.set()
+        for one in asked:
+            one.result()
 
 
 def _ask(stage: Stage, ledger: Ledger, chance: random.Random, number: int, over: threading.Event) -> None:
