@@ -62,7 +62,7 @@ def test_one_that_is_killed_is_started_anew_and_costs_its_own_requests_only(clus
     cluster.ready(workers=2)
     first = members(node)
     assert len(first) == 2
-    with Load([cluster.port], pause=0.005) as load:
+    with Load([cluster.port], pause=0.01) as load:
         for victim in first if FULL else first[:1]:
             until_sync(partial(reached, load, len(load.accepted) + 50), 30)
             os.kill(victim, signal.SIGKILL)
@@ -88,7 +88,7 @@ def test_a_stop_ends_all_and_fails_nobody(cluster: Cluster) -> None:
     node = cluster.node(ROLES)
     cluster.ready(workers=2)
     both = members(node)
-    with Load([cluster.port], pause=0.005) as load:
+    with Load([cluster.port], pause=0.01) as load:
         until_sync(lambda: reached(load, 100), 30)
         assert node.stop() == 0
     assert load.failures == []

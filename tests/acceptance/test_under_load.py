@@ -107,7 +107,7 @@ def test_rabbitmq_may_be_away(tmp_path: Path, say: Say) -> None:
         for roles in ("api", "scheduler", "consumer"):
             cluster.node(roles)
         cluster.ready()
-        with Load([cluster.port], clients=3, pause=0.027) as load:
+        with Load([cluster.port], clients=3, pause=0.03) as load:
             until_sync(lambda: said(cluster, "tickets start jobs"), 30)
             until_sync(lambda: len(load.accepted) > AWAY, 60)
             rabbit.stop()
