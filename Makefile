@@ -5,6 +5,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
+PLUGINS := $(patsubst %/pyproject.toml,%,$(wildcard plugins/*/pyproject.toml))
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 COMPILE := $(UV) pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header
 
@@ -23,7 +24,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock fuzz faults-full models-full bugs-full chaos failpoints bench bench-check bench-bounds bench-scale bench-peers clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock docs fuzz faults-full models-full bugs-full chaos failpoints bench bench-check bench-bounds bench-scale bench-peers clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -32,15 +33,15 @@ setup: $(VENV)/.done  ## Install everything, pinned, into .venv
 install: setup  ## The same
 
 # Compiled here and once: where PYTHONDONTWRITEBYTECODE is set, every start of a process would do it anew (1.4 s of CPU).
-$(VENV)/.done: pyproject.toml requirements-dev.lock
+$(VENV)/.done: pyproject.toml requirements-dev.lock $(PLUGINS:=/pyproject.toml)
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || { python=$$($(FIND_PYTHON)) \
 	&& echo "making $(VENV) with $$("$$python" -V)" && "$$python" -m venv --clear $(VENV); }
 	@awk '/^[^ #]/ { wanted = /^uv==/ } wanted && !/#/' requirements-dev.lock >$(VENV)/uv.lock
 	@{ $(PIP) install --require-hashes -r $(VENV)/uv.lock \
 	&& $(UV) pip sync -q --compile-bytecode --python $(BIN)/python --require-hashes requirements-dev.lock; } \
 	|| { echo "not with uv: once more, with pip" >&2; $(PIP) install --require-hashes -r requirements-dev.lock; }
-	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e . \
-	|| $(PIP) install --no-deps --no-build-isolation -e .
+	@$(UV) pip install -q --python $(BIN)/python --no-deps --no-build-isolation $(patsubst %,-e %,. $(PLUGINS)) \
+	|| $(PIP) install --no-deps --no-build-isolation $(patsubst %,-e %,. $(PLUGINS))
 	@touch $@
 
 dev: setup  ## Start everything in one process (ARGS="--port 9000")
@@ -95,6 +96,9 @@ lock: setup  ## Pin the newest versions that fit pyproject.toml
 	$(COMPILE) --upgrade --extra dev pyproject.toml -o requirements-dev.lock
 	cp requirements-dev.lock requirements.lock
 	$(COMPILE) pyproject.toml -o requirements.lock
+
+docs: setup  ## Build the pages of docs/ as a site, in build/site
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
 
 fuzz: setup  ## Fuzz the API for 60 s
 	TASKFLOW_TEST_FUZZ_SECONDS=60 $(BIN)/pytest -q tests/api/test_fuzz.py

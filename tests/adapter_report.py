@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pytest
 
-ADAPTERS: Final = ("postgresql", "rabbitmq", "redis", "s3", "sqlite", "memory", "file")
+ADAPTERS: Final = ("postgresql", "rabbitmq", "redis", "s3", "sqlite", "memory", "file", "nats", "memcached")
 PROPERTY: Final = "adapters"
 REQUIRE: Final = "TASKFLOW_TEST_REQUIRE_SERVICES"
 NARROWING: Final = ("keyword", "markexpr", "lf", "failedfirst", "deselect", "ignore", "ignore_glob", "maxfail")

@@ -15,7 +15,9 @@ from tests.throwaway import ThrowawayRabbitMQ, ThrowawayRedis, ThrowawayWeed, ow
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Count tests by adapter, and keep what they say."""
+    """Count tests by adapter, and keep what they say. The tests of plug-ins ask for it, too."""
+    if config.pluginmanager.has_plugin("adapter-report"):
+        return
     config.pluginmanager.register(AdapterReport(config), "adapter-report")
     config.pluginmanager.register(BugReport(), "bug-report")
     config.pluginmanager.register(Figures(), "figures")

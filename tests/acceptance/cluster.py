@@ -251,7 +251,8 @@ class Cluster:
         with redis.Redis.from_url(self.redis) as client:
             for key in client.scan_iter(f"{self.namespace}:*"):
                 client.delete(key)
-        asyncio.run(self._forget_queues())
+        if self.broker.startswith("amqp"):
+            asyncio.run(self._forget_queues())
 
     def _dropped(self) -> bool:
         try:

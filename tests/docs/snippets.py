@@ -1,6 +1,6 @@
 """The code on a page of the docs, run as a reader runs it: top down, in one directory and one shell.
 
-What a fence says: `python title="mytasks.py"` is a file, other `python` is a program, `sh` is typed into a shell, `text` is what the
+What a fence says: `python title="mytasks.py"` is a file, and so is `toml` with a title; other `python` is a program, `sh` is typed into a shell, `text` is what the
 block above printed, with other lines around. A word after `sh` asks for more: `real` for the four servers. Whatever else a fence says
 is refused: nobody would run it.
 """
@@ -18,7 +18,7 @@ from typing import Final, NamedTuple, Self
 
 from tests.acceptance.cluster import Cluster, Node, bare
 from tests.acceptance.system import embedded
-from tests.support import until_sync
+from tests.support import FULL, until_sync
 
 ROOT: Final = Path(__file__).parents[2]
 BIN: Final = str(Path(sys.executable).parent)
@@ -78,7 +78,7 @@ class Reader:
             AssertionError: it does not work as it is written.
         """
         match block.language, block.words:
-            case "python", words if named := FILE.search(words):
+            case "python" | "toml", words if named := FILE.search(words):
                 (self.directory / named[1]).write_text(block.text)
             case "python", "":
                 self._printed = self._ran([sys.executable, "-c", block.text])
@@ -141,7 +141,9 @@ class Reader:
 
     def _placed(self, text: str) -> str:
         """With the address and the paths of this run."""
-        return text.replace(ADDRESS, f"127.0.0.1:{self._port}").replace(".venv/bin/", f"{BIN}/")
+        text = text.replace(ADDRESS, f"127.0.0.1:{self._port}").replace(".venv/bin/", f"{BIN}/")
+        text = text.replace(" bench/", f" {ROOT}/bench/")
+        return text if FULL else text.replace(" -t 60s", " -t 3s")
 
     @staticmethod
     def _free() -> dict[str, str]:

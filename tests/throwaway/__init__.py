@@ -1,5 +1,7 @@
 """Servers of the tests' own, which a test may stop, start and fill."""
 
+from tests.throwaway.memcached import ThrowawayMemcached
+from tests.throwaway.nats import ThrowawayNats
 from tests.throwaway.postgres import ThrowawayPostgres
 from tests.throwaway.rabbitmq import ThrowawayRabbitMQ
 from tests.throwaway.redis import ThrowawayRedis
@@ -8,6 +10,8 @@ from tests.throwaway.weed import ThrowawayWeed
 
 __all__ = [
     "CannotStart",
+    "ThrowawayMemcached",
+    "ThrowawayNats",
     "ThrowawayPostgres",
     "ThrowawayRabbitMQ",
     "ThrowawayRedis",
