@@ -142,10 +142,10 @@ def submitted(trouble: Trouble, say: Say, what: str) -> Iterator[Watch]:
 def test_nothing_waits_for_its_ack_while_jobs_run(trouble: Trouble) -> None:
     """However long: a ticket is acked with its claim, or when it has found no slot for 10 s, so that RabbitMQ, which gives
     up on a consumer that acks nothing for some time, has no reason to."""
-    seconds, count = (40.0, 3 * SLOTS) if FULL else (2.0, SLOTS)
+    seconds, count = (40.0, 3 * WORKERS * SLOTS) if FULL else (2.0, SLOTS)
     cluster = trouble.cluster
     ids = cluster.submit("demo.sleep", {"seconds": seconds}, count=count)
-    until_sync(lambda: cluster.count("state = 'running'", "jobs") == SLOTS, 20)
+    until_sync(lambda: cluster.count("state = 'running'", "jobs") == min(count, WORKERS * SLOTS), 20)
     if not FULL:
         unacked = trouble.rabbit.ctl("-q", "list_queues", "name", "messages_unacknowledged")
         assert f"{trouble.queue()}\t0" in unacked
