@@ -161,7 +161,7 @@ def _judge(found: Account, entry: Entry, effects: Sequence[Effect], rows: Sequen
     if entry.told is Told.ACCEPTED and row.id != entry.job_id:
         found.unexpected.append(f"{entry.key} was accepted as {entry.job_id} and exists as {row.id}")
     if row.table == "jobs" and row.state != "failed":
-        found.stuck.append(f"{row.id} of {entry.kind} is {row.state} ({row.reason})")
+        found.stuck.append(f"{row.id} of {entry.kind} is {row.state} ({row.reason}) after {row.outcomes}")
         return
     _judge_closings(found, entry, effects, row)
     _judge_end(found, entry, starts, row)
