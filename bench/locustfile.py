@@ -8,6 +8,7 @@ A wrong answer is a failure, and so is a job that ends in another state than it 
 
 from __future__ import annotations
 
+import json
 import random
 from argparse import ArgumentParser
 from collections import deque
@@ -26,6 +27,7 @@ WAIT: Final = 20
 def _options(parser: ArgumentParser) -> None:
     parser.add_argument("--api-key", default="", env_var="LOCUST_API_KEY", help="a bearer key, where the API wants one")
     parser.add_argument("--job", default="demo.echo", env_var="LOCUST_JOB", help="the task of what is submitted")
+    parser.add_argument("--payload", default="{}", env_var="LOCUST_PAYLOAD", help="and its payload, a JSON object")
 
 
 class Client(HttpUser):
@@ -38,19 +40,19 @@ class Client(HttpUser):
         options = self.environment.parsed_options
         if options.api_key:
             self.client.headers["Authorization"] = f"Bearer {options.api_key}"
-        self._job = options.job
+        self._job = {"task": options.job, "payload": json.loads(options.payload)}
         self._mine: deque[str] = deque(maxlen=KEPT)
         self.submit()
 
     @task(10)
     def submit(self) -> None:
         """One job."""
-        self._ask("POST", "/jobs", 202, json={"task": self._job, "payload": {"n": random.randrange(1_000)}})
+        self._ask("POST", "/jobs", 202, json=self._job)
 
     @task(2)
     def submit_batch(self) -> None:
         """Twenty in one request."""
-        answer = self._ask("POST", "/jobs/batch", 207, json={"jobs": [{"task": self._job, "payload": {}}] * BATCH})
+        answer = self._ask("POST", "/jobs/batch", 207, json={"jobs": [self._job] * BATCH})
         for item in answer.get("items", ()):
             self._remember(item.get("job"))
 
@@ -63,7 +65,7 @@ class Client(HttpUser):
     @task(2)
     def wait(self) -> None:
         """A job from its submit to its end."""
-        job = self._ask("POST", "/jobs", 202, json={"task": self._job, "payload": {}})
+        job = self._ask("POST", "/jobs", 202, json=self._job)
         if "id" in job:
             self._end(job["id"], "succeeded")
 
@@ -75,7 +77,7 @@ class Client(HttpUser):
     @task(1)
     def cancel(self) -> None:
         """A job that is not due for long."""
-        job = self._ask("POST", "/jobs", 202, json={"task": self._job, "payload": {}, "delay": 3_600})
+        job = self._ask("POST", "/jobs", 202, json={**self._job, "delay": 3_600})
         if "id" in job:
             self._ask("POST", f"/jobs/{job['id']}/cancel", 200, name="/jobs/{id}/cancel")
             self._end(job["id"], "cancelled")
@@ -93,7 +95,11 @@ class Client(HttpUser):
     def _end(self, job_id: str, state: str) -> None:
         headers = {"Prefer": f"wait={WAIT}"}
         with self.client.get(
-            f"/api/v1/jobs/{job_id}", headers=headers, name="/jobs/{id} (wait)", catch_response=True
+            f"/api/v1/jobs/{job_id}",
+            headers=headers,
+            name="/jobs/{id} (wait)",
+            catch_response=True,
+            timeout=WAIT + 10,
         ) as answer:
             if answer.status_code != 200:
                 answer.failure(f"{answer.status_code}: {answer.text[:200]}")

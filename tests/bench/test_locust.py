@@ -47,6 +47,6 @@ def test_everything_is_answered_as_it_must_be(system: System) -> None:
 
 def test_a_job_that_ends_otherwise_is_a_failure(system: System) -> None:
     """And ends locust with 1."""
-    done = locust(system, "--job", "demo.flaky")
+    done = locust(system, "--job", "demo.fail")
     assert done.returncode == 1, done.stdout
-    assert "a job is" in done.stdout or "422" in done.stdout
+    assert "a job is failed" in done.stdout

@@ -26,7 +26,7 @@ ADDRESS: Final = "127.0.0.1:8000"
 FENCE: Final = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SERVER: Final = re.compile(r"^\S*taskflow dev(?: --tasks (?P<tasks>\S+))?$", re.MULTILINE)
 ROLE: Final = re.compile(r"^\S*taskflow run(?: .*)?$", re.MULTILINE)
-FILE: Final = re.compile(r'title="([\w./]+)"')
+FILE: Final = re.compile(r'title="(?:~/)?([\w./-]+)"')
 
 
 class Block(NamedTuple):
@@ -79,7 +79,9 @@ class Reader:
         """
         match block.language, block.words:
             case "python" | "toml", words if named := FILE.search(words):
-                (self.directory / named[1]).write_text(block.text)
+                file = self.directory / named[1]
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_text(block.text)
             case "python", "":
                 self._printed = self._ran([sys.executable, "-c", block.text])
             case "sh", "real":
@@ -142,7 +144,7 @@ class Reader:
     def _placed(self, text: str) -> str:
         """With the address and the paths of this run."""
         text = text.replace(ADDRESS, f"127.0.0.1:{self._port}").replace(".venv/bin/", f"{BIN}/")
-        text = text.replace(" bench/", f" {ROOT}/bench/")
+        text = text.replace(" bench/", f" {ROOT}/bench/").replace(" ~/", f" {self.directory}/")
         return text if FULL else text.replace(" -t 60s", " -t 3s")
 
     @staticmethod

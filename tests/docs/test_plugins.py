@@ -16,8 +16,9 @@ class Author(Reader):
     """Somebody whose environment is a directory of his own: nothing is left in that of the tests."""
 
     def _placed(self, text: str) -> str:
-        install = f"{BIN}/uv pip install -q --python {sys.executable} --no-deps --no-build-isolation --target . ."
-        return super()._placed(text).replace(f"{BIN}/python -m pip install -e .", install)
+        where = f"--target {self.directory} {self.directory}/taskflow-files"
+        install = f"{BIN}/uv pip install -q --python {sys.executable} --no-deps --no-build-isolation {where}"
+        return super()._placed(text).replace(f"{BIN}/python -m pip install -e {self.directory}/taskflow-files", install)
 
 
 def test_it_works_as_it_is_written(tmp_path: Path) -> None:

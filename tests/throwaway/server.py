@@ -86,7 +86,8 @@ class ThrowawayServer(ABC):
 
     def executable(self, name: str | None = None) -> str:
         """The path of a program."""
-        found = shutil.which(name or self.binary)
+        # Debian keeps servers where only root looks.
+        found = shutil.which(name or self.binary, path=f"{os.environ.get('PATH', os.defpath)}:/usr/sbin")
         if found is None:
             raise CannotStart(f"{name or self.binary} is not installed")
         return found

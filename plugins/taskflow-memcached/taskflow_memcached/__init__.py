@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import logging
 import math
@@ -12,7 +11,7 @@ from types import TracebackType
 from typing import Any, Final, Self, TypeVar
 from urllib.parse import urlsplit
 
-import aiomcache
+import emcache
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.outage import Outage
@@ -22,6 +21,9 @@ __all__ = ["MemcachedCache"]
 PORT: Final = 11_211
 CALL: Final = 1.0
 """Seconds that memcached may take; a cache that is slower is none."""
+CONNECTIONS: Final = 8
+IDLE: Final = 60.0
+"""Seconds that a connection which nobody uses is kept."""
 REST: Final = 5.0
 """Seconds after a failure in which nobody asks: each caller would wait for it."""
 KEY_BYTES: Final = 250
@@ -30,6 +32,10 @@ TTL: Final = 30 * 86_400
 
 T = TypeVar("T")
 log = logging.getLogger("taskflow")
+# It warns of each connection that it loses; an outage is told once, by us.
+_driver_log = logging.getLogger("emcache")
+if _driver_log.level == logging.NOTSET:
+    _driver_log.setLevel(logging.CRITICAL)
 
 
 class MemcachedAway(TaskFlowError):
@@ -48,7 +54,7 @@ class MemcachedCache:
     PORT_VERSION: Final = 1
 
     def __init__(self, host: str, port: int, namespace: str) -> None:
-        self._client = aiomcache.Client(host, port, pool_size=8)
+        self._address = emcache.MemcachedHostAddress(host, port)
         self._prefix = f"{namespace}:"
         self._outage = Outage("memcached")
         self._rests_until = 0.0
@@ -70,6 +76,14 @@ class MemcachedCache:
         return cls(parts.hostname, port, namespace)
 
     async def __aenter__(self) -> Self:
+        self._client = await emcache.create_client(
+            [self._address],
+            timeout=CALL,
+            connection_timeout=CALL,
+            max_connections=CONNECTIONS,
+            min_connections=0,
+            purge_unused_connections_after=IDLE,
+        )
         return self
 
     async def __aexit__(
@@ -79,7 +93,8 @@ class MemcachedCache:
 
     async def get(self, key: str) -> bytes | None:
         """The value, or `None`, also where memcached does not say."""
-        return await self._try(lambda: self._client.get(self._key(key)))
+        item = await self._try(lambda: self._client.get(self._key(key)))
+        return item.value if item else None
 
     async def put(self, key: str, value: bytes, ttl: float) -> None:
         """Keep a value, if memcached takes it; its times are whole seconds."""
@@ -97,7 +112,7 @@ class MemcachedCache:
     async def ping(self) -> None:
         """Raise `TaskFlowError` if memcached does not answer."""
         try:
-            await self._call(self._client.version)
+            await self._client.version(self._address)
         except Exception as error:
             raise MemcachedAway(f"memcached does not answer: {str(error) or type(error).__name__}") from error
         self._well()
@@ -107,9 +122,10 @@ class MemcachedCache:
         if time.monotonic() < self._rests_until:
             return None
         try:
-            answer = await self._call(work)
-        except (aiomcache.ClientException, aiomcache.ValidationException) as error:
-            log.debug("memcached refused a value: %s", error)
+            answer = await work()
+        except emcache.CommandError as error:
+            # It answers: a key is not there to be deleted, or a value is too large.
+            log.debug("memcached refused: %s", error)
             return None
         except Exception as error:
             self._outage.lost(error)
@@ -117,11 +133,6 @@ class MemcachedCache:
             return None
         self._well()
         return answer
-
-    @staticmethod
-    async def _call(work: Callable[[], Awaitable[T]]) -> T:
-        async with asyncio.timeout(CALL):
-            return await work()
 
     def _well(self) -> None:
         self._outage.back()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -102,6 +103,51 @@ async def test_an_outage_is_no_error(
     told = [record.message.partition(":")[0] for record in caplog.records]
     assert told[0] == "memcached lost"
     assert told[1].startswith("memcached is back")
+
+
+async def test_a_late_answer_is_nobodys(own_memcached: ThrowawayMemcached, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that was not waited for is not taken for that of the next call."""
+    monkeypatch.setattr(taskflow_memcached, "REST", 0.0)
+    async with MemcachedCache.from_url(own_memcached.url) as cache:
+        await cache.put("old", b"old", 60)
+        own_memcached.pause()
+        asked = [asyncio.create_task(cache.get("old")) for _ in range(4)]
+        await asyncio.wait(asked, timeout=0.1)
+        asked[0].cancel()
+        await cache.put("new", b"new", 60)
+        await asyncio.wait(asked)
+        own_memcached.go_on()
+
+        async def kept() -> bool:
+            await cache.put("new", b"newer", 60)
+            return await cache.get("new") == b"newer"
+
+        await until(kept)
+        for _ in range(20):
+            assert await cache.get("new") == b"newer"
+            assert await cache.get("missing") is None
+            await cache.ping()
+
+
+@pytest.mark.parametrize("end", [ThrowawayMemcached.stop, ThrowawayMemcached.kill])
+async def test_an_end_in_the_midst_of_calls_holds_nobody_up(
+    own_memcached: ThrowawayMemcached, end: Callable[[ThrowawayMemcached], None]
+) -> None:
+    """The loop goes on, and so do they, with nothing."""
+    async with MemcachedCache.from_url(own_memcached.url) as cache:
+        over = asyncio.Event()
+
+        async def puts(key: str) -> None:
+            while not over.is_set():
+                await cache.put(key, bytes(10_000), 60)
+
+        putting = [asyncio.create_task(puts(str(number))) for number in range(8)]
+        await asyncio.wait(putting, timeout=0.2)
+        await asyncio.to_thread(end, own_memcached)
+        over.set()
+        done, pending = await asyncio.wait(putting, timeout=5)
+        assert len(done) == 8
+        assert not pending
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any, Final, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 PORT: Final = 4222
-OPTIONS: Final = frozenset({"cafile", "certfile", "creds", "domain", "keyfile", "replicas", "tls"})
+OPTIONS: Final = frozenset({"cafile", "certfile", "domain", "keyfile", "replicas", "tls"})
 _EXAMPLE: Final = (
     "use nats://user:password@host:4222, with more servers after commas, and reserved characters percent-encoded"
 )
@@ -51,6 +51,8 @@ class Address:
         if ("keyfile" in options) > ("certfile" in options):
             raise ValueError(f"{url!r}: a keyfile is nothing without its certfile")
         who, _, hosts = parts.netloc.rpartition("@")
+        if "@" in who:
+            raise ValueError(wrong)
         user, _, password = who.partition(":")
         servers = []
         for host in hosts.split(","):
@@ -86,8 +88,6 @@ class Address:
             told["token"] = self.user
         else:
             told["user"], told["password"] = self.user, self.password
-        if "creds" in self.options:
-            told["user_credentials"] = self.options["creds"]
         if self.options.get("tls") == "true" or self.options.keys() & {"cafile", "certfile"}:
             context = ssl.create_default_context(cafile=self.options.get("cafile"))
             if "certfile" in self.options:

@@ -34,7 +34,7 @@ class NatsBroker:
 
     @classmethod
     def from_url(cls, url: str, *, namespace: str = "taskflow", **_: Any) -> Self:
-        """The broker of `nats://user:password@host:4222`; options: replicas, domain, creds, tls, cafile, certfile, keyfile.
+        """The broker of `nats://user:password@host:4222`; options: replicas, domain, tls, cafile, certfile, keyfile.
 
         Raises:
             ValueError: the URL is wrong; the message says what to write.

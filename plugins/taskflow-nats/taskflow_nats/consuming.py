@@ -9,7 +9,7 @@ from typing import Final
 from taskflow.core.job import Lane, LaneKey
 from taskflow.ports.broker import Delivery
 from taskflow_nats.lane import LaneConsumer
-from taskflow_nats.link import CALL, Link
+from taskflow_nats.link import Link
 from taskflow_nats.streams import Streams
 
 WEIGHTS: Final = {Lane.HIGH: 8, Lane.NORMAL: 3, Lane.LOW: 1}
@@ -61,7 +61,7 @@ class NatsConsumption:
         await asyncio.gather(*(lane.give_back() for lane in lanes))
         session = self._link.session
         if session is not None:
-            await session.settle(CALL)
+            await session.settle()
 
     def _room(self, lane: LaneConsumer) -> int:
         """Tickets that a lane may ask for: what its fair part leaves, and what all the others leave."""

@@ -17,7 +17,7 @@ from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey, Ticket
 from taskflow.core.outage import backoff
 from taskflow.ports.broker import Delivery
-from taskflow_nats.link import CALL, Link, Session
+from taskflow_nats.link import CALL, Link, Session, reason_of
 from taskflow_nats.streams import Streams
 from taskflow_nats.wire import TICKET_BYTES, Unreadable, decode
 
@@ -40,8 +40,9 @@ class Request:
 
     Args:
         number: of the request.
-        tickets: that are wanted; as many messages at most.
-        size: bytes at most, as NATS counts them (subject, reply and body); `None` is without a bound.
+        tickets: that may come.
+        size: bytes at most, as NATS counts them (subject, reply and body), in as many messages as tickets at most; `None` is one message
+            of any size.
     """
 
     __slots__ = ("_bytes", "_wanted", "made", "messages", "number", "tickets")
@@ -65,7 +66,7 @@ class Request:
     @property
     def over(self) -> bool:
         """Whether nothing more can come, and NATS has no reason to say so: all that was asked for came, to the last byte."""
-        return self.messages >= self._wanted or self._bytes == 0
+        return self.messages >= (self._wanted if self._bytes is not None else 1) or self._bytes == 0
 
 
 class LaneConsumer:
@@ -104,6 +105,7 @@ class LaneConsumer:
         self._broken = asyncio.Event()
         self._why = ""
         self._closed = False
+        self._heard_of = False
         self._task: asyncio.Task[None] | None = None
         self.held = 0
         """Tickets that were delivered and not acked."""
@@ -149,7 +151,7 @@ class LaneConsumer:
         alone = not self.held and (tickets == 1 or tickets < self._size)
         self._requests += 1
         if alone:
-            self._request = request = Request(self._requests, 1, None)
+            self._request = request = Request(self._requests, max(1, self._size), None)
             body = {"batch": 1, "expires": int(EXPIRES * 1e9)}
         else:
             size = self._overhead + SPARE_BYTES + TICKET_BYTES * tickets
@@ -163,7 +165,7 @@ class LaneConsumer:
                     reply=f"{self._inbox}.{request.number}",
                 )
         except Exception as error:
-            self._break(str(error) or type(error).__name__)
+            self._break(reason_of(error))
 
     def acked(self, delivery: NatsDelivery) -> bool:
         """Count a message as acked; `False` where it was already, or was given back."""
@@ -189,12 +191,14 @@ class LaneConsumer:
     async def _run(self) -> None:
         failures = 0
         while True:
-            started = time.monotonic()
+            self._heard_of = False
             try:
                 await self._serve(await self._link.connected())
             except Exception as error:
-                self._why = str(error) or type(error).__name__
-            failures = 1 if time.monotonic() - started > SLACK else failures + 1
+                self._why = reason_of(error)
+                if (session := self._link.session) is not None:
+                    session.suspect()
+            failures = 1 if self._heard_of else failures + 1
             if failures == TOLD:
                 log.warning("%s cannot be consumed: %s", self._names.subject(self.key), self._why)
             await asyncio.sleep(backoff(failures, 0.05, 3.0))
@@ -225,9 +229,7 @@ class LaneConsumer:
     async def _leave(self, session: Session, subscription: Subscription) -> None:
         """What is on its way to us still comes before the answer to a drain, and is given back."""
         if not session.gone.is_set():
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(CALL):
-                    await subscription.drain()  # type: ignore[no-untyped-call]
+            await session.drain(subscription)
         late, self._late = self._late, []
         await self._return(late)
 
@@ -246,6 +248,7 @@ class LaneConsumer:
         self._broken.set()
 
     async def _heard(self, message: Msg) -> None:
+        self._heard_of = True
         status = (message.headers or {}).get("Status")
         if status and not message.data:
             self._told(message, status, (message.headers or {}).get("Description", ""))

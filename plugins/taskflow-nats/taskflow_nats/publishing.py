@@ -12,7 +12,7 @@ from nats.js.errors import NoStreamResponseError
 
 from taskflow.core.errors import BrokerUnavailable
 from taskflow.core.job import LaneKey, Ticket
-from taskflow_nats.link import Link, Session
+from taskflow_nats.link import Link, Session, reason_of
 from taskflow_nats.streams import Streams
 from taskflow_nats.wire import encode
 
@@ -51,7 +51,9 @@ class Publishing:
             session.suspect()
             raise BrokerUnavailable(f"NATS did not confirm within {DEADLINE:g} s") from None
         except Exception as error:
-            raise BrokerUnavailable(f"NATS took no tickets: {str(error) or type(error).__name__}") from error
+            if session is not None:
+                session.suspect()
+            raise BrokerUnavailable(f"NATS took no tickets: {reason_of(error)}") from error
 
     async def _send(self, session: Session, messages: Sequence[tuple[str, bytes]]) -> None:
         for start in range(0, len(messages), IN_FLIGHT):

@@ -208,6 +208,64 @@ async def test_one_that_falls_silent_is_given_up(broker: NatsBroker, own_nats: T
         await until(lambda: landing.tickets)
 
 
+async def test_a_lane_that_is_dropped_beside_a_silent_server_takes_nobody_along(
+    broker: NatsBroker, own_nats: ThrowawayNats
+) -> None:
+    """What the driver waits for is not cut short: its late answer would end the connection's reading."""
+    kept, dropped, landing = lane_key(), lane_key(), Landing()
+    async with broker.consume([kept, dropped], 10, landing) as consumption:
+        await until(lambda: consumption.live)
+        own_nats.pause()
+        leaving = asyncio.create_task(consumption.follow([kept]))
+        await asyncio.wait({leaving}, timeout=0.3)
+        leaving.cancel()
+        own_nats.go_on()
+        await asyncio.wait({leaving})
+        await broker.publish(tickets_of(kept, 1))
+        await until(lambda: landing.tickets, 5)
+
+
+async def test_kills_while_acks_fly_end_every_session(broker: NatsBroker, own_nats: ThrowawayNats) -> None:
+    """The driver does not tell of every end."""
+    key, landing = lane_key(), Landing()
+    async with broker.consume([key], 50, landing) as consumption:
+        for _ in range(4):
+            await broker.publish(tickets_of(key, 100))
+            before = len(landing.tickets)
+            acking = asyncio.create_task(_acked(landing))
+            await until(lambda before=before: len(landing.tickets) > before)  # type: ignore[misc]
+            own_nats.kill()
+            await until(lambda: not consumption.live)
+            await own_nats.start_beside()
+            await until(lambda: consumption.live)
+            acking.cancel()
+
+
+async def _acked(landing: Landing) -> None:
+    while True:
+        for delivery in landing.deliveries[:]:
+            await delivery.ack()
+        await steady(lambda: True, 0.001)
+
+
+async def test_a_password_is_told_to_nobody_in_the_clear() -> None:
+    """Where TLS was asked for and the server has none, it hears nothing."""
+    heard: list[bytes] = []
+
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b'INFO {"server_id":"x","version":"2.9.0","headers":true,"max_payload":1048576}\r\n')
+        heard.append(await reader.read(1_000))
+        writer.close()
+
+    server = await asyncio.start_server(plain, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
+    async with server, NatsBroker.from_url(f"nats://u:hunter2@127.0.0.1:{port}?tls=true") as broker:
+        await until(lambda: heard)
+        with pytest.raises(BrokerUnavailable, match="does not ask for TLS"):
+            await broker.ping()
+    assert b"hunter2" not in b"".join(heard)
+
+
 async def test_a_stream_of_somebody_else_is_left_alone(
     own_nats: ThrowawayNats, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -78,6 +78,7 @@ def test_a_token_and_a_user_are_told_apart() -> None:
         ("nats://", "is no NATS URL: use nats://user:password@host:4222"),
         ("nats://h:port", "is no NATS URL"),
         ("nats://h,", "is no NATS URL"),
+        ("nats://u:p@h,u:p@g", "is no NATS URL"),
         ("nats://h/path", "is no NATS URL"),
         ("nats://h?replica=3", "unknown option 'replica'; known are cafile, certfile"),
         ("nats://h?replicas=9", "replicas=9 is no whole number from 1 to 5"),

@@ -53,19 +53,19 @@ def let_go(stage: Stage, ledger: Ledger, seed: int) -> None:
     """Empty the pools of Redis: it is away while everybody needs it. Each process then has one connection a use, and its subscription."""
     stage.proxies["redis"].do(Proxy.part)
     _load(stage, ledger, seed, 1, AWAY, threading.Event())
-    with closing(Http(stage.apis, ledger, threading.Event(), fickle=True)) as http:
-        for _ in stage.apis:
-            http.ask("GET", "/health")
-        troubles.heal(stage, "redis")
-        for _ in stage.apis:
-            until_sync(lambda: _well(http), QUIET)
+    for port in stage.apis:
+        _health(ledger, port)
+    troubles.heal(stage, "redis")
+    for port in stage.apis:
+        until_sync(lambda port=port: _health(ledger, port) == "ok", QUIET)  # type: ignore[misc]
     threading.Event().wait(BACK)
     _quiet(stage)
 
 
-def _well(http: Http) -> bool:
-    reply = http.ask("GET", "/health")
-    return reply is not None and isinstance(reply.document, dict) and reply.document["status"] == "ok"
+def _health(ledger: Ledger, port: int) -> str:
+    with closing(Http([port], ledger, threading.Event())) as http:
+        reply = http.ask("GET", "/health")
+        return str(reply.document["status"]) if reply is not None and isinstance(reply.document, dict) else ""
 
 
 def _quiet(stage: Stage) -> None:
