@@ -205,7 +205,8 @@ def test_a_task_that_no_worker_has_waits_until_one_brings_it(fresh: Callable[...
     module = system.directory / "gone.py"
     module.write_text("from taskflow import task\n\n@task('gone.soon')\nasync def soon() -> int:\n    return 7\n")
     system.start()
-    assert system.job(system.submit("gone.soon"), wait=10)["result"] == 7
+    job = system.job(system.submit("gone.soon"), wait=10)
+    assert job["result"] == 7, job
     system.worker.stop()
     system.configure(TASKFLOW_TASKS_MODULES="taskflow.demo")
     system.start()

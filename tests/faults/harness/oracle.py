@@ -174,7 +174,9 @@ def _judge_closings(found: Account, entry: Entry, effects: Sequence[Effect], row
     started = Counter(effect.epoch for effect in effects if effect.what == "S")
     for epoch, times in started.items():
         if times > 1 or epoch > row.epoch:
-            found.unexpected.append(f"{row.id}: epoch {epoch} of {row.epoch} started {times} times")
+            found.unexpected.append(
+                f"{row.id} of {entry.kind}: epoch {epoch} of {row.epoch} started {times} times: {effects}, {row.outcomes}"
+            )
     found.reruns += len(started) - 1 if started else 0
     if row.state == "succeeded" and not any(e.what == "E" and e.epoch in successes for e in effects):
         found.lost.append(
