@@ -1,4 +1,4 @@
-"""What handlers do outside TaskFlow's tables, where a test can look at it: a line of a file each, `key epoch what when`."""
+"""What handlers do outside TaskFlow's tables, where a test can look at it: a line of a file each, `key epoch what when process`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,14 @@ class Effect(NamedTuple):
 
     Attributes:
         when: on whichever clock the handler looked at.
+        by: the process that it ran in.
     """
 
     key: str
     epoch: int
     what: str
     when: float
+    by: int = 0
 
 
 def append(path: str, line: str) -> None:
@@ -31,7 +33,7 @@ def append(path: str, line: str) -> None:
 
 def record(path: str, effect: Effect) -> None:
     """Write one down."""
-    append(path, f"{effect.key} {effect.epoch} {effect.what} {effect.when:.6f}")
+    append(path, f"{effect.key} {effect.epoch} {effect.what} {effect.when:.6f} {os.getpid()}")
 
 
 def recorded(path: Path) -> list[Effect]:
@@ -39,4 +41,4 @@ def recorded(path: Path) -> list[Effect]:
     if not path.exists():
         return []
     parts = (line.split() for line in path.read_text().splitlines())
-    return [Effect(key, int(epoch), what, float(when)) for key, epoch, what, when in parts]
+    return [Effect(key, int(epoch), what, float(when), int(by)) for key, epoch, what, when, by in parts]
