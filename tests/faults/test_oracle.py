@@ -77,6 +77,18 @@ def test_each_fault_is_found(kind: str, broken: Callable[[Entry, list[Effect], R
     assert getattr(found, kind), list(found.complaints())
 
 
+def test_a_job_that_is_made_again_begins_anew() -> None:
+    """Its client asks by its key until it is told, and meanwhile somebody purges it, and the key with it."""
+
+    def made_again(entry: Entry, effects: list[Effect], *_: object) -> None:
+        entry.kind, entry.purges = "work.dead", [object()]
+        effects.insert(0, RAN[0])
+        effects.insert(0, Effect("k0", 5, "S", 0.5))
+
+    found = judged(made_again)
+    assert found.clean, list(found.complaints())
+
+
 def test_a_purge_that_is_refused_takes_no_other_back() -> None:
     """A job may be purged by somebody else while somebody is told that it cannot be: it is not lost then."""
     entry, over = Entry("k0", "work.dead", Told.ACCEPTED, "j0"), threading.Event()
