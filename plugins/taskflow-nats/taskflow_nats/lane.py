@@ -30,7 +30,8 @@ SPARE_BYTES: Final = 28
 TOLD: Final = 3
 """Failures in a row after which a lane is said to be ill."""
 TOO_LARGE: Final = "Message Size Exceeds MaxBytes"
-ENDS: Final = ("Request Timeout", "Batch Completed", TOO_LARGE)
+ENDS: Final = ("Batch Completed", TOO_LARGE)
+"""What ends a request and is no fault, beside its time (408)."""
 
 log = logging.getLogger("taskflow.broker")
 
@@ -234,12 +235,13 @@ class LaneConsumer:
         await self._return(late)
 
     async def _return(self, deliveries: Sequence[NatsDelivery]) -> None:
-        if not deliveries:
+        session = self._link.session
+        if not deliveries or session is None:
             return
         with contextlib.suppress(BrokerUnavailable):
             # NATS 2.9 loses sight of what is given back, until its time is up, while requests of consumers that are gone stand
             # first in line. Being asked how the lane stands, it forgets them.
-            await self._streams.standing(await self._link.within(CALL), self.key)
+            await self._streams.standing(session, self.key)
         for delivery in deliveries:
             await self.send(delivery.reply, b"-NAK")
 
