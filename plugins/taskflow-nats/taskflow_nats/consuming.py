@@ -64,13 +64,13 @@ class NatsConsumption:
             await session.settle()
 
     def _room(self, lane: LaneConsumer) -> int:
-        """Tickets that a lane may ask for: what its fair part leaves, and what all the others leave."""
+        """Tickets that a lane may ask for: a message, or what its fair part leaves where it has more; no more than all the others leave."""
         lanes = self._lanes.values()
         spare = max(0, self._prefetch - len(lanes))
         weights = sum(WEIGHTS[each.key.lane] for each in lanes if each.active or each is lane)
-        fair = 1 + (spare * WEIGHTS[lane.key.lane] // weights if lane.active else 0)
+        wanted = 1 + spare * WEIGHTS[lane.key.lane] // weights - lane.held if lane.active else lane.size
         taken = sum(each.held + each.asked for each in [*lanes, *self._left])
-        room = min(fair - lane.held, self._prefetch - taken)
+        room = min(wanted, self._prefetch - taken)
         return room if lane.held else max(1, room)
 
     async def _ask(self) -> None:

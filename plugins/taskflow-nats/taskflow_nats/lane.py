@@ -22,7 +22,7 @@ from taskflow_nats.streams import Streams
 from taskflow_nats.wire import TICKET_BYTES, Unreadable, decode
 
 EXPIRES: Final = 20.0
-"""Seconds after which a request that nothing came for is made anew."""
+"""Seconds after which a request that waits, and that nothing came for, is made anew."""
 SLACK: Final = 5.0
 """Seconds that the word of its end may be late before the lane is thought to be deaf."""
 SPARE_BYTES: Final = 28
@@ -30,7 +30,7 @@ SPARE_BYTES: Final = 28
 TOLD: Final = 3
 """Failures in a row after which a lane is said to be ill."""
 TOO_LARGE: Final = "Message Size Exceeds MaxBytes"
-ENDS: Final = ("Batch Completed", TOO_LARGE)
+ENDS: Final = ("Batch Completed", "No Messages", TOO_LARGE)
 """What ends a request and is no fault, beside its time (408)."""
 
 log = logging.getLogger("taskflow.broker")
@@ -42,19 +42,30 @@ class Request:
     Args:
         number: of the request.
         tickets: that may come.
-        size: bytes at most, as NATS counts them (subject, reply and body), in as many messages as tickets at most; `None` is one message
-            of any size.
+        batch: messages at most.
+        size: bytes at most, as NATS counts them (subject, reply and body); `None` is any.
+        waits: seconds for a first one; 0 takes what is there.
     """
 
-    __slots__ = ("_bytes", "_wanted", "made", "messages", "number", "tickets")
+    __slots__ = ("_batch", "_bytes", "_due", "messages", "number", "tickets", "waits")
 
-    def __init__(self, number: int, tickets: int, size: int | None) -> None:
+    def __init__(self, number: int, tickets: int, batch: int, size: int | None, waits: float) -> None:
         self.number = number
-        self.tickets = self._wanted = tickets
+        self.tickets = tickets
+        self._batch = batch
         self._bytes = size
+        self.waits = waits
         self.messages = 0
         """That came."""
-        self.made = time.monotonic()
+        self._due = time.monotonic() + waits + SLACK
+
+    def body(self) -> bytes:
+        """As NATS reads it."""
+        body: dict[str, object] = {"batch": self._batch}
+        if self._bytes is not None:
+            body["max_bytes"] = self._bytes
+        body |= {"expires": int(self.waits * 1e9)} if self.waits else {"no_wait": True}
+        return json.dumps(body).encode()
 
     def came(self, tickets: int, overhead: int) -> None:
         """Note a message."""
@@ -67,7 +78,12 @@ class Request:
     @property
     def over(self) -> bool:
         """Whether nothing more can come, and NATS has no reason to say so: all that was asked for came, to the last byte."""
-        return self.messages >= (self._wanted if self._bytes is not None else 1) or self._bytes == 0
+        return self.messages >= self._batch or self._bytes == 0
+
+    @property
+    def overdue(self) -> bool:
+        """Whether the word of its end should have come."""
+        return time.monotonic() > self._due
 
 
 class LaneConsumer:
@@ -101,7 +117,6 @@ class LaneConsumer:
         self._inbox = ""
         self._request: Request | None = None
         self._requests = 0
-        self._size = 1
         self._overhead = 200
         self._broken = asyncio.Event()
         self._why = ""
@@ -110,8 +125,10 @@ class LaneConsumer:
         self._task: asyncio.Task[None] | None = None
         self.held = 0
         """Tickets that were delivered and not acked."""
+        self.size = 1
+        """Tickets of the last message."""
         self.active = False
-        """Whether something came for the last request."""
+        """Whether something came for the last request, so that there may be more."""
 
     @property
     def asked(self) -> int:
@@ -146,27 +163,30 @@ class LaneConsumer:
         if session is None or self._closed or self._request is not None:
             return
         tickets = self._room(self)
-        if tickets < 1 or (self.held and tickets < self._size):
+        if tickets < 1 or (self.held and tickets < self.size):
             return
-        # A message lands whole: where one may hold more than there is room for, it comes alone.
-        alone = not self.held and (tickets == 1 or tickets < self._size)
         self._requests += 1
-        if alone:
-            self._request = request = Request(self._requests, max(1, self._size), None)
-            body = {"batch": 1, "expires": int(EXPIRES * 1e9)}
-        else:
-            size = self._overhead + SPARE_BYTES + TICKET_BYTES * tickets
-            self._request = request = Request(self._requests, tickets, size)
-            body = {"batch": tickets, "expires": int(EXPIRES * 1e9), "max_bytes": size}
+        self._request = request = self._requested(tickets)
         try:
             async with asyncio.timeout(CALL):
                 await session.client.publish(
                     f"{session.prefix}.CONSUMER.MSG.NEXT.{self._names.stream}.{self._names.consumer(self.key)}",
-                    json.dumps(body).encode(),
+                    request.body(),
                     reply=f"{self._inbox}.{request.number}",
                 )
         except Exception as error:
             self._break(reason_of(error))
+
+    def _requested(self, tickets: int) -> Request:
+        """Of a lane that has more, all that is there; of another, the next message. So room is kept only for what comes at once, and for
+        one message a lane."""
+        # A message lands whole: where one may hold more than there is room for, it comes alone.
+        if not self.held and (tickets == 1 or tickets < self.size):
+            return Request(self._requests, max(1, self.size), 1, None, EXPIRES)
+        size = self._overhead + SPARE_BYTES + TICKET_BYTES * tickets
+        if self.active:
+            return Request(self._requests, tickets, tickets, size, 0)
+        return Request(self._requests, tickets, 1, size, EXPIRES)
 
     def acked(self, delivery: NatsDelivery) -> bool:
         """Count a message as acked; `False` where it was already, or was given back."""
@@ -178,7 +198,7 @@ class LaneConsumer:
 
     def look(self) -> None:
         """Take a lane that heard nothing for too long for a deaf one."""
-        if self.live and self._request and time.monotonic() - self._request.made > EXPIRES + SLACK:
+        if self.live and self._request and self._request.overdue:
             self._break("its last request was not answered")
 
     async def send(self, subject: str, body: bytes) -> None:
@@ -270,7 +290,7 @@ class LaneConsumer:
     def _count(self, message: Msg, tickets: int) -> None:
         # As the server counts: what a message costs beside its tickets is learnt from the last one.
         self._overhead = len(message.subject) + len(message.reply) + len(message.data) - TICKET_BYTES * tickets
-        self._size, self.active = tickets, True
+        self.size, self.active = tickets, True
         if self._request is not None:
             self._request.came(tickets, self._overhead)
             if self._request.over:
@@ -287,7 +307,7 @@ class LaneConsumer:
         self._request = None
         self.active = request.messages > 0
         if description == TOO_LARGE and not request.messages:
-            self._size = request.tickets + 1
+            self.size = request.tickets + 1
         self._stir()
 
     async def _take(self, delivery: NatsDelivery) -> None:

@@ -58,6 +58,17 @@ async def test_a_full_lane_leaves_room_for_a_higher_one(nats_broker: NatsBroker)
     assert lanes.count(high) > lanes.count(low) > 0
 
 
+async def test_a_lane_that_had_its_tickets_keeps_no_room_from_another(nats_broker: NatsBroker) -> None:
+    """Nor does it while nobody acks what came, and whatever it may still ask for."""
+    first, second, landing = lane_key(), lane_key(), Landing()
+    async with nats_broker.consume([first, second], 100, landing):
+        for size in (3, 4):
+            await nats_broker.publish(tickets_of(first, size), share=4)
+        await until(lambda: len(landing.tickets) == 7)
+        await nats_broker.publish(tickets_of(second, 60), share=4)
+        await until(lambda: len(landing.tickets) == 67)
+
+
 @pytest.mark.parametrize("sizes", [(1, 8), (8, 1), (40, 1), (1, 40)])
 async def test_messages_of_any_size_keep_within_the_prefetch(nats_broker: NatsBroker, sizes: tuple[int, int]) -> None:
     """Whatever was seen before; one that is larger than all of it comes alone."""
