@@ -18,6 +18,8 @@ MAYBE: Final = "may have been stored"
 RECENT: Final = 400
 SIDE: Final = "side"
 PATIENCE: Final = 120.0
+LATER: Final = 30.0
+"""Seconds; less than what is waited for at the end."""
 TERMINAL: Final = frozenset({"succeeded", "cancelled", "expired"})
 FIELDS: Final = ("state", "result", "epoch", "finished_at")
 """Of a document that can never change again."""
@@ -133,9 +135,11 @@ class Crowd:
                             chance.choice(ACTS)(self._ledger, http, chance.choice(recent), chance)
 
 
-def submit(ledger: Ledger, http: Http, chance: random.Random, entries: Sequence[Entry], over: threading.Event) -> None:
-    """Submit them together, with a key or without, and note what is told of each."""
-    bodies = [_body(entry, chance) for entry in entries]
+def submit(
+    ledger: Ledger, http: Http, chance: random.Random, entries: Sequence[Entry], over: threading.Event, **fields: Any
+) -> None:
+    """Submit them together, with a key or without, all with these fields, and note what is told of each."""
+    bodies = [_body(entry, chance) | fields for entry in entries]
     single = len(bodies) == 1 and chance.random() < 0.9
     path, body = ("/jobs", bodies[0]) if single else ("/jobs/batch", {"jobs": bodies})
     headers = {"Idempotency-Key": str(uuid4())} if chance.random() < 0.4 else {}
@@ -278,7 +282,8 @@ def tour(ledger: Ledger, http: Http, chance: random.Random, over: threading.Even
     """Everything that can be asked for, once, of one API."""
     wordy, dead, other = (ledger.ask(kind) for kind in ("work.wordy", "work.dead", "work.run"))
     for entry in (wordy, dead, other):
-        submit(ledger, http, chance, [entry], over)
+        # The last one is there to be cancelled, however long it takes to come to that.
+        submit(ledger, http, chance, [entry], over, **({"delay": LATER} if entry is other else {}))
         if entry.job_id is None:
             return
     for entry in (wordy, dead):
