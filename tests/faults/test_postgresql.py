@@ -268,14 +268,14 @@ def test_it_ends_its_sessions(trouble: Trouble, say: Say) -> None:
     trouble.settled(watch)
 
 
-@pytest.mark.parametrize(("lost", "full"), [(b"INSERT 0 ", 30), (b"SELECT ", 100)], ids=["INSERT", "SELECT"])
+@pytest.mark.parametrize(("lost", "full"), [(b"INSERT 0 ", 20), (b"SELECT ", 100)], ids=["INSERT", "SELECT"])
 def test_the_answers_to_commits_are_lost(trouble: Trouble, say: Say, lost: bytes, full: int) -> None:
     """The row is there and its writer has not heard of it: a submit, a claim, a settle (statements that write and tell what they
     wrote are `SELECT`s to the protocol), or what is only inserted, about one a second: log segments, a worker's presence, upkeep."""
     count = full if FULL else 15
     with trouble.watched() as watch:
         trouble.proxy.do(lambda proxy: proxy.lose(count, lost))
-        until_sync(lambda: trouble.proxy.faults["lost"] >= count and not trouble.proxy.do(_losing), 90)
+        until_sync(lambda: trouble.proxy.faults["lost"] >= count and not trouble.proxy.do(_losing), 240)
         goes_on(trouble, watch, say, f"{count} lost answers with {lost.decode().strip()}")
         trouble.proxy.do(lambda proxy: proxy.faults.pop("lost"))
     refused_well(watch)
