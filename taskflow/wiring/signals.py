@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from types import FrameType
 
@@ -18,4 +19,5 @@ def hear_no_more() -> None:
 
 
 def _leave(_number: int, _frame: FrameType | None) -> None:
-    raise SystemExit(0)
+    # An exception is lost where Python has nobody to raise it to: in what runs when an object ends, as at each import.
+    os._exit(0)

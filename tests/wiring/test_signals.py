@@ -36,3 +36,23 @@ def test_it_ends_at_once_and_well(tmp_path: Path, processes: int) -> None:
                 assert process.wait(10) == 0
         finally:
             process.kill()
+
+
+TOLD_AT_THE_END_OF_AN_OBJECT = """
+import os, signal, weakref
+from taskflow.wiring.signals import leave_when_told
+
+class Thing: ...
+
+leave_when_told()
+thing = Thing()
+kept = weakref.ref(thing, lambda _: os.kill(os.getpid(), signal.SIGTERM))
+del thing
+print("still here")
+"""
+
+
+def test_it_ends_wherever_it_is() -> None:
+    """Python ignores what is raised in a callback of the collector's, and imports are full of them."""
+    done = subprocess.run([sys.executable, "-c", TOLD_AT_THE_END_OF_AN_OBJECT], capture_output=True, text=True, timeout=20)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
