@@ -216,6 +216,33 @@ async def test_a_consumer_that_hears_nothing_is_renewed(
         assert "room for them" in caplog.text
 
 
+async def test_a_consumer_that_vanished_beside_one_that_takes_everything_is_renewed(
+    broker: RabbitBroker, rabbit: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker counts a consumer and no message waits: nothing that can be asked says that ours is none of them."""
+    monkeypatch.setattr(consuming, "WATCH", 0.1)
+    monkeypatch.setattr(consuming, "DOUBT", 0.5)
+    key, landing, took = lane_key(), Landing(), 0
+
+    async with rabbit.channel() as other, broker.consume([key], 10, landing) as consumption:
+
+        async def take(message: DeliveredMessage) -> None:
+            nonlocal took
+            took += 1
+            await other.basic_ack(message.delivery_tag or 0)
+
+        await until(lambda: consumption.live)
+        await other.basic_consume(rabbit.queue(key), take)
+        await forget_consumers(broker)
+
+        async def both_are_served() -> bool:
+            await broker.publish(tickets_of(key, 1))
+            await landing.ack()
+            return bool(landing.tickets and took)
+
+        await until(both_are_served)
+
+
 async def test_acks_out_of_order_settle_what_they_name(broker: RabbitBroker) -> None:
     """Acks are sent in one go where they make a row; what was not acked comes back."""
     key, first, second = lane_key(), Landing(), Landing()

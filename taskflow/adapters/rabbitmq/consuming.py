@@ -20,6 +20,8 @@ TICK: Final = 0.25
 """Seconds between two looks at the windows."""
 WATCH: Final = 5.0
 """Seconds between two questions whether the broker knows our consumers."""
+DOUBT: Final = 10.0
+"""Seconds without a delivery after which a lane subscribes again, though nothing is known to be wrong."""
 
 MOMENT: Final = 0.2
 
@@ -120,6 +122,9 @@ class RabbitConsumption:
         if why:
             log.warning("%s is subscribed again: %s", self._topology.queue(lane.key), why)
             lane.renew(why)
+        elif lane.deaf(DOUBT):
+            # A consumer may have vanished beside one that takes all there is: nothing that can be asked tells them apart.
+            lane.subscribe_again()
 
     async def _standing(self, lane: LaneConsumer) -> LaneStanding | None:
         return await self._probe.queue(self._topology.queue(lane.key))

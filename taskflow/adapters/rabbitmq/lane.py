@@ -67,6 +67,7 @@ class LaneConsumer:
         self._per_message = 1.0
         self.subscribed = 0.0
         self._broken = ""
+        self._again = False
         self._leave_at: float | None = None
         self.live = False
         self.last = 0.0
@@ -140,6 +141,11 @@ class LaneConsumer:
         self._broken = why
         self._bell.set()
 
+    def subscribe_again(self) -> None:
+        """A new consumer in place of the present one, on the same channel and with the same window."""
+        self._again = True
+        self._bell.set()
+
     def deaf(self, seconds: float) -> bool:
         """Whether there was room for so long, and nothing came."""
         return not self.full and time.monotonic() - max(self.last, self.subscribed) >= seconds
@@ -201,7 +207,10 @@ class LaneConsumer:
             if self._broken:
                 raise BrokerLost(self._broken)
             size = self._wanted()
+            if size is None and self._again:
+                size = self._size
             if size is not None and self._leave_at is None:
+                self._again = False
                 await self._unsubscribe(channel)
                 await self._subscribe(channel, acks, size)
         self.live = False
