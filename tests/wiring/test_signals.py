@@ -54,5 +54,7 @@ print("still here")
 
 def test_it_ends_wherever_it_is() -> None:
     """Python ignores what is raised in a callback of the collector's, and imports are full of them."""
-    done = subprocess.run([sys.executable, "-c", TOLD_AT_THE_END_OF_AN_OBJECT], capture_output=True, text=True, timeout=20)
+    done = subprocess.run(
+        [sys.executable, "-c", TOLD_AT_THE_END_OF_AN_OBJECT], capture_output=True, text=True, timeout=20
+    )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
