@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import lru_cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final
 
 from taskflow.core.errors import TaskFlowError
@@ -19,6 +20,40 @@ FAILPOINTS: Final = "TASKFLOW_TEST_FAILPOINTS"
 
 class NoSuchAdapter(TaskFlowError):
     """No installed plug-in serves this URL."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """An adapter that could be chosen.
+
+    Attributes:
+        port: what it serves.
+        scheme: of the URLs that choose it.
+        distribution: the package that it was installed with.
+        version: of that package.
+        adapter: `module:class`.
+        problem: why it cannot be used, as far as that was looked at.
+    """
+
+    port: str
+    scheme: str
+    distribution: str
+    version: str
+    adapter: str
+    problem: str | None = None
+
+
+def installed(*, check: bool = False) -> list[Plugin]:
+    """Every adapter, by port and scheme.
+
+    Args:
+        check: import each, to see whether it can be used.
+    """
+    return [
+        _plugin(port, point, check=check)
+        for port in PORTS
+        for point in sorted(entry_points(group=f"taskflow.{port}"), key=lambda point: point.name)
+    ]
 
 
 @lru_cache
@@ -75,6 +110,17 @@ def adapter(port: str, url: str, **options: Any) -> Any:
     from taskflow.testing import failpoints  # noqa: PLC0415 - for tests of recovery only
 
     return failpoints.arm(port, made)
+
+
+def _plugin(port: str, point: EntryPoint, *, check: bool) -> Plugin:
+    problem = None
+    if check:
+        try:
+            load(port, point.name)
+        except NoSuchAdapter as error:
+            problem = str(error)
+    name, version = (point.dist.name, point.dist.version) if point.dist else ("", "")
+    return Plugin(port, point.name, name, version, point.value, problem)
 
 
 def masked(url: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ import pytest
 
 from taskflow.cli import admin
 from taskflow.cli.app import run
+from taskflow.wiring import plugins
+from taskflow.wiring.plugins import PORTS
 
 
 def test_settings_are_checked_and_shown(
@@ -34,6 +37,29 @@ def test_settings_are_checked_and_shown(
     assert port("--config", "taskflow.toml") == ("1", "taskflow.toml")
     monkeypatch.setenv("TASKFLOW_API_PORT", "3")
     assert port() == ("3", "environment TASKFLOW_API_PORT")
+
+
+def test_the_installed_adapters_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each with the package that brought it; the check imports them."""
+    assert run(["plugins", "list", "--check", "--json"]) == 0
+    items = {(item["port"], item["scheme"]): item for item in json.loads(capsys.readouterr().out)["items"]}
+    assert {item["port"] for item in items.values()} == set(PORTS)
+    assert items["broker", "amqp"]["distribution"] == "taskflow-orchestrator"
+    assert items["broker", "nats"]["distribution"] == "taskflow-nats"
+    assert items["cache", "memcached"]["adapter"] == "taskflow_memcached:MemcachedCache"
+    assert all(item["problem"] is None for item in items.values())
+
+
+def test_an_adapter_that_cannot_be_used_is_told(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the list, and by the exit code; without the check nothing is imported."""
+    points = [EntryPoint("old", "nowhere.at_all:Broker", "taskflow.broker")]
+    monkeypatch.setattr(plugins, "entry_points", lambda group: points if group == "taskflow.broker" else [])
+    assert run(["plugins", "list"]) == 0
+    assert "nowhere.at_all:Broker" in capsys.readouterr().out
+    assert run(["plugins", "list", "--check"]) == 1
+    assert "cannot be imported: No module named 'nowhere'" in capsys.readouterr().out
 
 
 def test_a_module_of_tasks_that_is_nowhere_is_told_and_none_is_run(
