@@ -12,13 +12,14 @@ from taskflow import __version__
 from taskflow.cli import admin, jobs, rooms
 from taskflow.cli.connect import BROKEN_PIPE, INTERRUPTED, OK, USAGE, code_of
 from taskflow.cli.doctor import doctor
+from taskflow.cli.lab import lab
 from taskflow.cli.plugins import plugins
 from taskflow.core.errors import TaskFlowError
 
 app = App(name="taskflow", version=__version__, help="A self-hosted job orchestrator.")
 for command in (admin.dev, admin.run, doctor, jobs.submit, jobs.logs, rooms.tasks, rooms.workers):
     app.command(command)
-for group in (jobs.jobs, rooms.queues, rooms.dead, admin.db, admin.config, plugins):
+for group in (jobs.jobs, rooms.queues, rooms.dead, admin.db, admin.config, plugins, lab):
     app.command(group)
 
 

@@ -65,7 +65,7 @@ def test_every_command_says_what_it_does() -> None:
         return found
 
     found = commands(app, "taskflow")
-    assert len(found) == 7 + 5 + 5 + 3 + 3 + 4 + 2
+    assert len(found) == 7 + 5 + 5 + 3 + 3 + 4 + 2 + 2 + 3
     assert [name for name, text in found if not text] == []
 
 
