@@ -18,9 +18,9 @@ def play(jobs: int) -> None:
         running.start()
         tell.seen(f"pid {running.pid}, {running.url}")
 
-        tell.step(f"Submit {jobs} jobs that take 2 s each, and one that takes 6 s and says how far it is.")
+        tell.step(f"Submit {jobs} jobs that take 5 s each, and one that takes 6 s and says how far it is.")
         long = running.api.submit({"task": "demo.progress", "payload": {"steps": 30, "seconds": 6}})
-        short = {"task": "demo.sleep", "payload": {"seconds": 2}}
+        short = {"task": "demo.sleep", "payload": {"seconds": 5}}
         everything = [long, *accepted(running.api.submit_many([short] * jobs))]
         tell.seen(f"{len(everything)} accepted: each was on the disk before its 202 was sent")
 
