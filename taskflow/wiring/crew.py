@@ -11,14 +11,17 @@ import subprocess
 import sys
 import time
 from asyncio.subprocess import Process
+from collections.abc import Mapping
 from typing import Final
 
 from taskflow.core.errors import TaskFlowError
 from taskflow.core.outage import backoff
 from taskflow.roles.stop import Stop
 from taskflow.wiring import banner, database, logs
+from taskflow.wiring.channel import Channel
 from taskflow.wiring.listeners import listening
-from taskflow.wiring.member import HURRY, STARTED, Order
+from taskflow.wiring.member import Order
+from taskflow.wiring.monitor import monitored
 from taskflow.wiring.settings import Settings
 from taskflow.wiring.signals import hear_no_more
 
@@ -55,7 +58,7 @@ class Crew:
         self._revision = revision
         self._count: int = settings["processes"]
         self._listeners: list[socket.socket] = []
-        self._members: dict[Process, socket.socket] = {}
+        self._members: dict[int, tuple[Process, Channel]] = {}
         self._told = False
         self._exit = 0
 
@@ -68,7 +71,8 @@ class Crew:
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, self._ask)
         try:
-            await asyncio.gather(*(self._keep(number + 1) for number in range(self._count)))
+            async with monitored(self._settings, self._ready):
+                await asyncio.gather(*(self._keep(number + 1) for number in range(self._count)))
         finally:
             self._close()
             for number in (signal.SIGINT, signal.SIGTERM):
@@ -82,7 +86,7 @@ class Crew:
         while not self._stop.asked.is_set():
             begun = time.monotonic()
             try:
-                started, code = await self._live()
+                started, code = await self._live(number)
             except (OSError, RuntimeError) as error:
                 log.error("process %d of %d cannot be started: %s", number, self._count, error)  # noqa: TRY400
                 started, code = False, 1
@@ -102,7 +106,7 @@ class Crew:
                 async with asyncio.timeout(pause):
                     await self._stop.asked.wait()
 
-    async def _live(self) -> tuple[bool, int]:
+    async def _live(self, number: int) -> tuple[bool, int]:
         """A member's life.
 
         Returns:
@@ -111,7 +115,8 @@ class Crew:
         ours, theirs = socket.socketpair()
         descriptors = tuple(each.fileno() for each in self._listeners)
         port = self._listeners[0].getsockname()[1] if self._listeners else None
-        with ours:
+        channel = await Channel.of(ours)
+        try:
             with theirs:
                 member = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -123,45 +128,58 @@ class Crew:
                     # In a group of its own: Ctrl-C is for us, and we tell it.
                     process_group=0,
                 )
-            self._members[member] = ours
+            self._members[number] = member, channel
             if self._stop.asked.is_set():
                 _terminate(member)
-            started = await self._started(ours, Order(self._settings, descriptors), member)
+            channel.order(Order(self._settings, descriptors))
+            started = await self._started(channel, member)
             if started and not self._told:
                 self._told = True
                 banner.show(self._settings, self._revision, port)
             code = await member.wait()
-            del self._members[member]
+        finally:
+            self._members.pop(number, None)
+            channel.close()
         # Told to end before it could hear of it, it ends by the signal itself.
         return started, 0 if code == -signal.SIGTERM and self._stop.asked.is_set() else code
 
-    async def _started(self, channel: socket.socket, order: Order, member: Process) -> bool:
-        """Tell a member what to be, and wait until it is, or is no more."""
-        channel.setblocking(False)
-        loop = asyncio.get_running_loop()
-        ended = asyncio.create_task(member.wait())
-        try:
-            with contextlib.suppress(OSError):
-                await loop.sock_sendall(channel, order.packed())
-            told = asyncio.create_task(loop.sock_recv(channel, len(STARTED)))
-            await asyncio.wait([told, ended], return_when=asyncio.FIRST_COMPLETED)
-            if not told.done():
-                told.cancel()
-                return False
-            return told.exception() is None and told.result() == STARTED
-        finally:
-            ended.cancel()
+    async def _started(self, channel: Channel, member: Process) -> bool:
+        """Wait until a member works, or is no more."""
+        waiting = [asyncio.create_task(channel.started.wait()), asyncio.create_task(member.wait())]
+        await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        for each in waiting:
+            each.cancel()
+        return channel.started.is_set()
+
+    async def _ready(self) -> dict[str, str | None]:
+        """Why each role does not work, or does not in one of the members."""
+        roles: dict[str, str | None] = dict.fromkeys(self._settings["roles"])
+        found = await asyncio.gather(*(self._asked(number + 1) for number in range(self._count)))
+        for number, wrong in enumerate(found, 1):
+            roles |= {
+                role: f"process {number} of {self._count}: {why}" for role, why in wrong.items() if why is not None
+            }
+        return roles
+
+    async def _asked(self, number: int) -> Mapping[str, str | None]:
+        silent = "does not answer"
+        if self._stop.asked.is_set():
+            silent = "ends"
+        elif number not in self._members or not self._members[number][1].started.is_set():
+            silent = "starts"
+        elif (answer := await self._members[number][1].ready()) is not None:
+            return answer
+        return dict.fromkeys(self._settings["roles"], silent)
 
     def _ask(self) -> None:
         """End all; a second time, at once."""
         self._stop.ask()
         # Whom a socket of ours let in, nobody would answer any more.
         self._close()
-        for member, channel in self._members.items():
+        for member, channel in self._members.values():
             _terminate(member)
             if self._stop.now.is_set():
-                with contextlib.suppress(OSError):
-                    channel.send(HURRY)
+                channel.hurry()
 
     def _close(self) -> None:
         for listener in self._listeners:

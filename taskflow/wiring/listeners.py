@@ -13,9 +13,9 @@ BACKLOG: Final = 2048
 class CannotBind(TaskFlowError):
     """The address is taken or not ours."""
 
-    def __init__(self, host: str, port: int) -> None:
+    def __init__(self, host: str, port: int, setting: str = "--port or --host") -> None:
         super().__init__(
-            f"cannot listen on {host}:{port}: it is in use or not an address of this machine; use another --port or --host"
+            f"cannot listen on {host}:{port}: it is in use or not an address of this machine; use another {setting}"
         )
 
 

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import pickle
 import socket
 import sys
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -19,6 +21,8 @@ from taskflow.wiring.signals import leave_when_told
 
 STARTED: Final = b"started\n"
 HURRY: Final = b"now\n"
+ASKED: Final = b"ready?\n"
+READY: Final = b"ready "
 SIZE: Final = 4
 
 
@@ -48,22 +52,41 @@ class Seat:
         self._channel = channel
 
     def started(self) -> None:
-        """Tell the parent, which may have gone."""
-        with contextlib.suppress(OSError):
-            self._channel.send(STARTED)
+        """Tell the parent."""
+        self._say(STARTED)
 
-    def watch(self, stop: Stop) -> None:
-        """Hear the parent: it may be in a hurry, or gone, and then nobody would end this process or start it anew."""
+    def watch(self, stop: Stop, ready: Callable[[], Mapping[str, str | None]]) -> None:
+        """Hear the parent: it may be in a hurry, or gone, and then nobody would end this process or start it anew.
+
+        Args:
+            ready: what to answer where it asks how the roles are.
+        """
         loop = asyncio.get_running_loop()
+        heard = bytearray()
 
         def readable() -> None:
-            if self._channel.recv(len(HURRY)):
-                stop.now.set()
-            else:
+            data = b""
+            # A parent that dies before it has read all is a reset.
+            with contextlib.suppress(OSError):
+                data = self._channel.recv(4096)
+            if not data:
                 loop.remove_reader(self._channel)
-            stop.asked.set()
+                stop.asked.set()
+            heard.extend(data)
+            while (end := heard.find(b"\n") + 1) > 0:
+                word, heard[:end] = bytes(heard[:end]), b""
+                if word == ASKED:
+                    self._say(READY + json.dumps(dict(ready())).encode() + b"\n")
+                elif word == HURRY:
+                    stop.now.set()
+                    stop.asked.set()
 
         loop.add_reader(self._channel, readable)
+
+    def _say(self, line: bytes) -> None:
+        # The parent may have gone, and one that does not listen must hold up nobody.
+        with contextlib.suppress(OSError):
+            self._channel.send(line, socket.MSG_DONTWAIT)
 
 
 def _adopted(descriptor: int) -> socket.socket:

@@ -138,6 +138,16 @@ def choice(*allowed: str) -> Callable[[Any], str]:
     return read
 
 
+def address(value: Any) -> tuple[str, int] | None:
+    """A host and a port, or nothing."""
+    host, colon, port = text(value).strip().rpartition(":")
+    if not (host or colon or port):
+        return None
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65_535:
+        raise ValueError(f"{value!r}: use such as '127.0.0.1:9100', '[::1]:9100', or nothing")
+    return host.removeprefix("[").removesuffix("]"), int(port)
+
+
 def rate(value: Any) -> Rate | None:
     """`100/second`, with `burst` twice that unless said (`100/second burst 300`), or `none`."""
     if value == "none":
@@ -191,6 +201,12 @@ OPTIONS: Final[Mapping[str, Option]] = {
         Option("api.keys_file", "", "a file with more of them, one a line", text),
         Option("api.auth", "keys", "'off' lets anybody in, whatever the address", choice("keys", "off")),
         Option("api.trusted_proxies", "", "proxies whose X-Forwarded-For counts", networks),
+        Option(
+            "monitor.address",
+            "",
+            "where each process answers GET /health/live and /health/ready; empty: nowhere",
+            address,
+        ),
         Option("retention.finished", "30d", "how long finished jobs are kept", duration(60, 10 * 365 * 86_400.0)),
         Option("log.format", "auto", "auto: JSON unless on a terminal", choice("auto", "json", "console")),
         Option("log.level", "info", "lowest level to write", choice("debug", "info", "warning", "error")),

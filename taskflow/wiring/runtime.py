@@ -39,6 +39,7 @@ from taskflow.tasks.registry import Registry
 from taskflow.wiring import banner, database, lock, logs
 from taskflow.wiring.container import container_of
 from taskflow.wiring.member import Seat
+from taskflow.wiring.monitor import monitored
 from taskflow.wiring.plugins import PORTS
 from taskflow.wiring.server import ApiServer
 from taskflow.wiring.settings import Settings
@@ -117,7 +118,9 @@ class Runtime:
         async with AsyncExitStack() as stack:
             stack.enter_context(self._signals())
             if self._seat:
-                self._seat.watch(self._stop)
+                self._seat.watch(self._stop, self._ready)
+            else:
+                await stack.enter_async_context(monitored(settings, self._answer))
             for port in PORTS:
                 async with asyncio.timeout(OPENING):
                     self._opened[port] = await stack.enter_async_context(getattr(container, port)())
@@ -296,6 +299,16 @@ class Runtime:
     def _worker(self) -> str | None:
         consumer = self._roles.get("consumer")
         return consumer.worker.id if isinstance(consumer, Consumer) else None
+
+    def _ready(self) -> dict[str, str | None]:
+        if self._stop.asked.is_set():
+            return dict.fromkeys(self._settings["roles"], "ends")
+        return {
+            name: self._roles[name].ready() if name in self._roles else "starts" for name in self._settings["roles"]
+        }
+
+    async def _answer(self) -> dict[str, str | None]:
+        return self._ready()
 
     async def _health(self) -> Mapping[str, str | None]:
         found = await asyncio.gather(*(self._ping(port) for port in PORTS))

@@ -82,6 +82,10 @@ def test_every_problem_is_told_at_once_with_the_nearest_right_name(tmp_path: Pat
     [
         ({"roles": "api,consumer"}, "broker.url is memory://"),
         ({"roles": "api,consumer"}, "without the scheduler"),
+        *(
+            ({"monitor.address": text}, "use such as '127.0.0.1:9100'")
+            for text in ("9100", ":9100", "host:", "h:65536", "h:x")
+        ),
         ({"roles": "cook"}, "use some of api, consumer, scheduler"),
         ({"roles": ""}, "use some of api, consumer, scheduler"),
         ({"api.host": "0.0.0.0"}, "no api.keys are set"),
@@ -240,6 +244,15 @@ def test_urls_are_placed_in_the_data_directory(tmp_path: Path) -> None:
 def test_rates(text: str, rate: Rate | None) -> None:
     """The burst is twice the limit unless it is said."""
     assert of_flags(api__rate_limit=text)["api.rate_limit"] == rate
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:9100", ("127.0.0.1", 9100)), ("[::1]:0", ("::1", 0)), ("host:65535", ("host", 65_535)), ("", None)],
+)
+def test_addresses(text: str, address: tuple[str, int] | None) -> None:
+    """A host and a port, or nothing."""
+    assert of_flags(monitor__address=text)["monitor.address"] == address
 
 
 def test_values_are_read_once_and_typed(tmp_path: Path) -> None:

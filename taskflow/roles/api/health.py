@@ -11,6 +11,7 @@ from starlette.requests import Request
 from taskflow.roles.api import schemas
 from taskflow.roles.api.answer import Answer, json_answer
 from taskflow.roles.api.deps import ApiDeps
+from taskflow.roles.api.monitor import readiness
 from taskflow.roles.api.operation import op
 
 CRITICAL: Final = frozenset({"store"})
@@ -57,7 +58,4 @@ class HealthRoutes:
     )
     async def ready(self, _: Request) -> Answer:
         """503 while one of this process's roles cannot work, or the process ends: no traffic, please."""
-        found = self._deps.ready()
-        ready = not self._deps.stop.asked.is_set() and all(wrong is None for wrong in found.values())
-        roles = {role: "ready" if wrong is None else wrong for role, wrong in found.items()}
-        return json_answer({"status": "ready" if ready else "not ready", "roles": roles}, 200 if ready else 503)
+        return json_answer(*readiness(self._deps.ready(), leaving=self._deps.stop.asked.is_set()))
