@@ -88,13 +88,13 @@ def test_a_stop_ends_all_and_fails_nobody(cluster: Cluster) -> None:
     node = cluster.node(ROLES)
     cluster.ready(workers=2)
     both = members(node)
+    hands = f'SELECT count(DISTINCT worker_id) FROM "{cluster.namespace}".finished'
     with Load([cluster.port], pause=0.01) as load:
         until_sync(lambda: reached(load, 100), 30)
+        until_sync(lambda: cluster.sql(hands)[0][0] == 2, 30)
         assert node.stop() == 0
     assert load.failures == []
     assert not any(map(runs, both))
-    hands = cluster.sql(f'SELECT count(DISTINCT worker_id) FROM "{cluster.namespace}".finished')
-    assert hands[0][0] == 2
     node.start()
     cluster.ready(workers=2)
     all_finish_once(cluster, load)
