@@ -24,7 +24,7 @@ FIND_PYTHON = for python in $(PYTHON) python3.13 python3.12 python3.11 python3; 
 # The requirement lines of a lock: a file that an index adds to a release later changes hashes only.
 PINS = grep -vE '^ *(--hash|\#)' $(1) | sed 's/ *\\$$//'
 
-.PHONY: help setup install dev api-run consumer-run scheduler-run migrate test check locks lint format lock docs fuzz faults-full models-full bugs-full chaos failpoints bench bench-check bench-bounds bench-scale bench-peers clean
+.PHONY: help setup install dev api-run consumer-run scheduler-run migrate up down test check locks lint format lock docs fuzz faults-full models-full bugs-full chaos failpoints bench bench-check bench-bounds bench-scale bench-peers clean
 
 help:  ## List the verbs
 	@awk -F ':[^#]*## ' '/^[a-z-]+:.*## / { printf "%-13s %s\n", $$1, $$2 }' Makefile
@@ -59,6 +59,18 @@ scheduler-run: setup  ## Run a scheduler
 
 migrate: setup  ## Bring the database's schema up to date
 	@exec $(BIN)/taskflow db upgrade $(ARGS)
+
+# An engine is found by asking it: docker may be there without compose.
+STACK := compose
+COMPOSE = for engine in docker podman; do \
+	$$engine compose version >/dev/null 2>&1 && exec $$engine compose $(STACK:%=--file compose/%.yaml) $(1); done; \
+	echo "neither 'docker compose' nor 'podman compose' works here: install one, or run 'make dev' without containers" >&2; exit 1
+
+up:  ## Start all in containers, on http://127.0.0.1:8000, and wait until it works (STACK=single: in one)
+	@$(call COMPOSE,up --detach --wait --build $(ARGS))
+
+down:  ## Stop the containers; their data stay (ARGS=--volumes: they go)
+	@$(call COMPOSE,down $(ARGS))
 
 PROCESSES := 2
 test: setup  ## Run the tests, in PROCESSES=2 at a time (ARGS="tests/core -k retry")
