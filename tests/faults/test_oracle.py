@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from tests.effects import Effect
-from tests.faults.harness.clients import purge
+from tests.faults.harness.clients import note, purge
 from tests.faults.harness.http import Http, Reply
 from tests.faults.harness.ledger import Entry, Ledger, Told
 from tests.faults.harness.oracle import Account, Row, account
@@ -104,3 +104,14 @@ def test_a_purge_that_is_refused_takes_no_other_back() -> None:
 
     purge(Told409([1], Ledger(), over), entry, "j0")
     assert entry.purged
+
+
+def test_a_key_whose_job_was_purged_may_be_refused() -> None:
+    """Only where somebody did purge it; the client is told to send the request again."""
+    refusal = {"detail": "the job of this key was deleted just now; send the request again"}
+    ledger, entry = Ledger(), Entry("k0", "work.dead")
+    note(ledger, entry, 409, refusal)
+    assert len(ledger.surprises) == 1
+    entry.purges.append(object())
+    note(ledger, entry, 409, refusal)
+    assert (len(ledger.surprises), entry.told) == (1, Told.UNKNOWN)

@@ -28,7 +28,7 @@ from tests.faults.harness import troubles
 from tests.faults.harness.brim import brim, let_go
 from tests.faults.harness.clients import Crowd
 from tests.faults.harness.ledger import Ledger
-from tests.faults.harness.oracle import SHOWN, Account, account, effects_of, rows_of
+from tests.faults.harness.oracle import SHOWN, Account, account_of
 from tests.faults.harness.stage import SCHEMA, Node, Stage, descriptors, rss
 from tests.faults.harness.troubles import Trouble
 from tests.support import until_sync
@@ -239,7 +239,7 @@ def play(directory: Path, minutes: float, seed: int, rate: float) -> Report:
                 director.measure()
         report.proxies = {name: dict(proxy.do(lambda p: p.faults)) for name, proxy in stage.proxies.items()}
         report.answers = ledger.answers
-        report.account = account(ledger, effects_of(stage.effects), rows_of(stage.database, SCHEMA))
+        report.account = account_of(ledger, stage.effects, stage.database, SCHEMA)
         report.account.unexpected += [f"{node.name} {end}" for node in stage.nodes for end in node.ends]
         report.refused_starts = stage.refused_starts
     return report

@@ -15,6 +15,7 @@ from tests.faults.harness.ledger import Entry, Ledger, Told, now
 
 JOB: Final = re.compile(r"job ([0-9a-f-]{36}) was stored")
 MAYBE: Final = "may have been stored"
+DELETED: Final = "was deleted just now"
 RECENT: Final = 400
 SIDE: Final = "side"
 PATIENCE: Final = 120.0
@@ -172,6 +173,9 @@ def note(ledger: Ledger, entry: Entry, status: int, document: Any) -> None:
     elif status == 503:
         # A key's earlier try may have been stored, so only a first answer is a refusal.
         entry.told = Told.REFUSED if not entry.tried else Told.UNKNOWN
+    elif status == 409 and entry.purged and DELETED in detail:
+        # Between the key and its job somebody purged that: the client is told to send the request again.
+        entry.told = Told.UNKNOWN
     else:
         ledger.surprise(f"a submit was answered {status}: {detail[:200]}")
     entry.tried = True

@@ -123,6 +123,13 @@ async def _read(url: str, schema: str) -> dict[str, list[Row]]:
         await connection.close()
 
 
+def account_of(ledger: Ledger, effects: Path, url: str, schema: str) -> Account:
+    """Compare what clients were told with the effects of a file and the tables of a database."""
+    # Rows first: what a run does comes before what the tables say of it, also where something still runs.
+    rows = rows_of(url, schema)
+    return account(ledger, effects_of(effects), rows)
+
+
 def account(ledger: Ledger, effects: Mapping[str, Sequence[Effect]], rows: Mapping[str, Sequence[Row]]) -> Account:
     """Compare the three."""
     entries = ledger.entries
